@@ -1,0 +1,44 @@
+"""Transfer learning on pictures for scikit-learn users.
+
+A frozen backbone turns each picture into an embedding exactly once, a head learns on embeddings in
+seconds, and everything that scikit-learn can do with an estimator works unchanged.
+
+The names below are imported on first use, so that ``import sktransfer`` costs next to nothing.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+#: Where each public name lives.
+_HOMES = {
+    "HeadClassifier": "heads",
+    "ImageEmbedder": "embedder",
+    "cache_info": "_store",
+    "clear_cache": "_store",
+    "list_backbones": "backbones",
+    "make_transfer_pipeline": "ensemble",
+    "make_transfer_stack": "ensemble",
+}
+
+#: Modules that ``sktransfer.<name>`` reaches without an import of their own.
+_MODULES = frozenset(
+    {"backbones", "datasets", "embedder", "ensemble", "exceptions", "heads", "images"}
+)
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,0 +1,68 @@
+"""What every test gets: a store of its own, no network, a fair share of the cores."""
+
+import ipaddress
+import os
+import socket
+
+# Read by torch, OpenMP and matplotlib when they are first imported, here and in child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+
+def is_loopback(address):
+    """Whether a socket address stays on this machine."""
+    if not isinstance(address, tuple):  # a Unix socket's path
+        return True
+    host = address[0]
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_strangers(method):
+    """Wrap ``socket.connect`` so that it reaches nothing but this machine."""
+
+    def connect(self, address, *args):
+        if not is_loopback(address):
+            raise ConnectionRefusedError(f"a test tried to reach {address!r}; tests stay offline")
+        return method(self, address, *args)
+
+    return connect
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline():
+    """No test reaches the network, nor does a process that a test starts through a proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, refuse_strangers(getattr(socket.socket, name)))
+        for variable in ("http_proxy", "https_proxy"):
+            for spelling in (variable, variable.upper()):
+                patch.setenv(spelling, "http://127.0.0.1:9")  # the port that discards
+        for spelling in ("no_proxy", "NO_PROXY"):
+            patch.setenv(spelling, "localhost,127.0.0.1,::1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_home(tmp_path_factory):
+    """Keep fixtures that outlive a test away from the user's own caches."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SKTRANSFER_HOME", str(home / "sktransfer"))
+        patch.setenv("TORCH_HOME", str(home / "torch"))
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    """Give each test an empty store; returns its folder."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
+    return folder
