@@ -1,0 +1,144 @@
+"""The docstrings of the public names: complete, in numpydoc's sections, and their examples run."""
+
+import doctest
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from sklearn.base import BaseEstimator
+
+import sktransfer
+
+PACKAGE = Path(sktransfer.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def public_objects():
+    """Yield (label, object) for each public class, method and function, every one once."""
+    seen = set()
+    for module in MODULES:
+        if module.startswith("_"):
+            continue
+        home = import_module(f"sktransfer.{module}")
+        for name in getattr(home, "__all__", [n for n in vars(home) if not n.startswith("_")]):
+            thing = getattr(home, name)
+            if documentable(thing) and id(thing) not in seen:
+                seen.add(id(thing))
+                yield f"{module}.{name}", thing
+    for name in sktransfer.__all__:
+        thing = getattr(sktransfer, name)
+        if documentable(thing) and id(thing) not in seen:
+            yield name, thing
+
+
+def documentable(thing):
+    ours = getattr(thing, "__module__", "").split(".")[0] == "sktransfer"
+    return ours and (inspect.isclass(thing) or inspect.isroutine(thing))
+
+
+def public_methods(cls):
+    """Yield the public methods that ``cls`` itself defines (what it inherits is another's)."""
+    for name, member in vars(cls).items():
+        if not name.startswith("_") and inspect.isroutine(inspect.unwrap(getattr(cls, name))):
+            yield name, getattr(cls, name)
+
+
+OBJECTS = dict(public_objects())
+FUNCTIONS = {label: thing for label, thing in OBJECTS.items() if inspect.isroutine(thing)}
+CLASSES = {label: thing for label, thing in OBJECTS.items() if inspect.isclass(thing)}
+METHODS = {
+    f"{label}.{name}": method
+    for label, cls in CLASSES.items()
+    for name, method in public_methods(cls)
+}
+ESTIMATORS = {label: cls for label, cls in CLASSES.items() if issubclass(cls, BaseEstimator)}
+
+
+def sections(thing):
+    """Map the title of each numpydoc section of a docstring to its text; "" holds the summary."""
+    doc = inspect.cleandoc(thing.__doc__ or "")
+    pieces = re.split(r"^([A-Z][A-Za-z ]+)\n-{3,}\n", doc, flags=re.MULTILINE)
+    return {"": pieces[0], **dict(zip(pieces[1::2], pieces[2::2], strict=True))}
+
+
+def entries(text):
+    """Names that a ``Parameters`` or ``Attributes`` section describes."""
+    names = re.findall(r"^([*\w][\w*, .]*?)(?: *:.*)?$", text, flags=re.MULTILINE)
+    return {part.strip(" *") for name in names for part in name.split(",")}
+
+
+def parameters(thing):
+    """Names of the parameters that a caller gives; ``_private`` ones are nobody's business."""
+    found = inspect.signature(thing).parameters
+    return {name for name in found if name not in ("self", "cls") and not name.startswith("_")}
+
+
+@pytest.mark.parametrize("label", OBJECTS)
+def test_summary_is_one_sentence_on_one_line(label):
+    first = sections(OBJECTS[label])[""].split("\n\n")[0]
+    assert first, f"{label} has no docstring"
+    assert "\n" not in first and first.endswith("."), f"{label}: {first!r}"
+
+
+@pytest.mark.parametrize("label", FUNCTIONS | METHODS)
+def test_function_documents_parameters_and_result(label):
+    thing = (FUNCTIONS | METHODS)[label]
+    found = sections(thing)
+    assert found[""], f"{label} has no docstring"
+    undocumented = parameters(thing) - entries(found.get("Parameters", ""))
+    # An inherited method's short docstring may leave the words to scikit-learn's own.
+    assert not undocumented, f"{label}: no word on {sorted(undocumented)}"
+    assert {"Returns", "Yields"} & set(found) or returns_nothing(thing), f"{label}: no Returns"
+
+
+def returns_nothing(thing):
+    """Whether no ``return`` of the source gives a value."""
+    source = inspect.getsource(inspect.unwrap(thing))
+    return not re.search(r"^\s*(return|yield) +\S", source, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_class_documents_its_parameters(label):
+    cls = CLASSES[label]
+    if "__init__" not in vars(cls):
+        pytest.skip("takes its parameters from its base class")
+    undocumented = parameters(cls) - entries(sections(cls).get("Parameters", ""))
+    assert not undocumented, f"{label}: no word on {sorted(undocumented)}"
+
+
+@pytest.mark.parametrize("label", ESTIMATORS)
+def test_estimator_has_every_section(label):
+    missing = {"Parameters", "Attributes", "Examples"} - set(sections(ESTIMATORS[label]))
+    assert not missing, f"{label}: no section {sorted(missing)}"
+
+
+@pytest.mark.parametrize("label", ESTIMATORS)
+def test_estimator_documents_what_it_learns(label):
+    cls = ESTIMATORS[label]
+    undocumented = fitted_attributes(cls) - entries(sections(cls).get("Attributes", ""))
+    assert not undocumented, f"{label}: no word on {sorted(undocumented)}"
+
+
+def fitted_attributes(cls):
+    """Public attributes ending in ``_`` that the class's own code assigns or computes."""
+    source = "".join(
+        inspect.getsource(base) for base in cls.__mro__ if base.__module__.startswith("sktransfer")
+    )
+    assigned = set(re.findall(r"self\.([a-z]\w*_)\b\s*(?:,[^=\n]*)?=(?!=)", source))
+    computed = set(re.findall(r"def ([a-z]\w*[a-z0-9]_)\(self\)", source))
+    return assigned | computed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(import_module(f"sktransfer.{module}"), optionflags=flags)
+    assert result.failed == 0, "see the captured output"
+
+
+@pytest.mark.parametrize("name", [name for name in sktransfer.__all__ if not name.startswith("_")])
+def test_main_names_have_examples(name):
+    assert "Examples" in sections(getattr(sktransfer, name))

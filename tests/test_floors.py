@@ -1,0 +1,139 @@
+"""A module of the package imports only from floors below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sktransfer
+
+PACKAGE = Path(sktransfer.__file__).parent
+
+#: Floor of each module; a module that was split off a large one stands on a floor of its own choice.
+FLOORS = {
+    "exceptions": 0,
+    "images": 1,
+    "backbones": 1,
+    "weights": 1,
+    "_store": 1,
+    "datasets": 1,
+    "_engine": 2,
+    "embedder": 3,
+    "heads": 3,
+    "finetuning": 3,
+    "augmentation": 3,
+    "ensemble": 4,
+    "inspection": 4,
+    "display": 4,
+    "export": 4,
+}
+
+
+def module_name(path):
+    """Dotted name inside the package: ``heads``, ``weights.cards``; "" for its root."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def floor(name, floors=FLOORS):
+    """Floor of a module: its own entry, else that of the subpackage that it lies in."""
+    while name not in floors and "." in name:
+        name = name.rpartition(".")[0]
+    if name not in floors:
+        raise AssertionError(
+            f"sktransfer/{name}.py stands on no floor: decide which modules may import it, and add "
+            f"it to FLOORS in tests/test_floors.py."
+        )
+    return floors[name]
+
+
+def imported_modules(tree, package):
+    """Yield (line, module of ours) for every import in a syntax tree, deep ones included.
+
+    ``package`` is the dotted name of the package that the module lies in, for relative imports.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from ours(node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, package)
+            for alias in node.names:
+                # `from sktransfer import images` names a module; `from sktransfer.images import X`
+                # names something in one.
+                inner = f"{base}.{alias.name}"
+                yield from ours(node.lineno, inner if is_module(inner) else base)
+
+
+def absolute(node, package):
+    """Absolute name of the module that a ``from`` import takes from."""
+    if not node.level:
+        return node.module
+    parts = package.split(".")
+    base = ".".join(parts[: len(parts) - node.level + 1])
+    return f"{base}.{node.module}" if node.module else base
+
+
+def is_module(name):
+    path = PACKAGE.parent / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def ours(line, name):
+    if name == "sktransfer" or name.startswith("sktransfer."):
+        yield line, name.removeprefix("sktransfer").removeprefix(".")
+
+
+def climbs(source, name, package="sktransfer", floors=FLOORS):
+    """List the imports in ``source`` of module ``name`` that do not go down."""
+    own = floor(name, floors)
+    return [
+        f"sktransfer/{name.replace('.', '/')}.py:{line} (floor {own}) imports "
+        f"{imported or 'sktransfer'} (floor {floor(imported, floors) if imported else 'top'})"
+        for line, imported in imported_modules(ast.parse(source), package)
+        if not imported or floor(imported, floors) >= own
+    ]
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if module_name(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_only_from_floors_below(path):
+    package = ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+    found = climbs(path.read_text(encoding="utf-8"), module_name(path), package)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sktransfer.exceptions import UnreadableImage",
+        "from sktransfer import exceptions",
+        "from .exceptions import UnreadableImage",
+        "from . import exceptions",
+        "import sktransfer.exceptions",
+        "import sktransfer",
+        "def late():\n    from sktransfer.exceptions import UnreadableImage",
+    ],
+)
+@pytest.mark.parametrize("upstairs", [1, 2])
+def test_an_import_that_does_not_descend_is_found(source, upstairs):
+    assert climbs(source, "images", floors={"images": 1, "exceptions": upstairs})
+
+
+def test_an_import_that_descends_is_allowed():
+    source = (
+        "import os\nfrom sktransfer.exceptions import UnreadableImage\nfrom . import exceptions"
+    )
+    assert climbs(source, "images") == []
+
+
+def test_a_module_without_a_floor_fails():
+    with pytest.raises(AssertionError, match="newcomer.py stands on no floor"):
+        floor("newcomer")
+
+
+def test_package_root_imports_nothing_of_ours():
+    source = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    assert list(imported_modules(ast.parse(source), "sktransfer")) == []
