@@ -40,7 +40,7 @@ def documentable(thing):
 
 def public_methods(cls):
     """Yield the public methods that ``cls`` itself defines (what it inherits is another's)."""
-    for name, member in vars(cls).items():
+    for name in vars(cls):
         if not name.startswith("_") and inspect.isroutine(inspect.unwrap(getattr(cls, name))):
             yield name, getattr(cls, name)
 

@@ -1,0 +1,185 @@
+"""
+From a folder of pictures to a saved classifier
+===============================================
+
+Run it on scikit-learn's own digits, or on photographs of yours:
+
+.. code-block:: shell
+
+    python examples/quickstart.py
+    python examples/quickstart.py FOLDER
+
+``FOLDER`` holds one folder of pictures per class, or ``train/`` and ``test/`` with such folders
+inside. Two frozen backbones embed every picture once; all that follows (cross-validation, grid
+search, stacking) learns on those embeddings and takes seconds. No network is needed.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, classification_report
+from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import ImageEmbedder, make_transfer_pipeline, make_transfer_stack
+from sktransfer.datasets import load_image_folder
+
+BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+
+parser = argparse.ArgumentParser(description="From a folder of pictures to a saved classifier.")
+parser.add_argument(
+    "folder",
+    nargs="?",
+    type=Path,
+    help="a folder of class folders, or one with train/ and test/ inside; digits without it",
+)
+parser.add_argument("--output", type=Path, default="quickstart-output", help="where results go")
+options = parser.parse_args()
+options.output.mkdir(parents=True, exist_ok=True)
+
+# %%
+# Pictures and labels
+# -------------------
+#
+# Pictures are paths, or arrays such as the digits' (grey, floats from 0 to 1). Labels are class
+# names.
+
+
+def load(folder):
+    """Return training pictures, test pictures, training labels, test labels."""
+    if folder is None:
+        digits = load_digits()
+        pictures, labels = digits.images / 16, digits.target.astype(str)
+    elif (folder / "train").is_dir() and (folder / "test").is_dir():
+        train, test = load_image_folder(folder / "train"), load_image_folder(folder / "test")
+        return train.data, test.data, train.target, test.target
+    else:
+        photographs = load_image_folder(folder)
+        pictures, labels = photographs.data, photographs.target
+    return train_test_split(pictures, labels, test_size=0.25, stratify=labels, random_state=0)
+
+
+X_train, X_test, y_train, y_test = load(options.folder)
+print(f"{len(X_train)} pictures to learn from, {len(X_test)} to test on, ", end="")
+print(f"{len(np.unique(y_train))} classes")
+
+# %%
+# Embed
+# -----
+#
+# The only slow step, and done once: what comes later finds the embeddings in the store, and so
+# does the next run of this script.
+
+seconds = {}
+for backbone in BACKBONES:
+    start = time.perf_counter()
+    embedder = ImageEmbedder(backbone, verbose=1).fit(X_train)
+    shape = embedder.transform(X_train).shape
+    embedder.transform(X_test)
+    seconds[backbone] = time.perf_counter() - start
+    print(f"{backbone}: {shape[1]} features per picture, {seconds[backbone]:.1f} s")
+
+# %%
+# Cross-validate
+# --------------
+
+pipelines = {backbone: make_transfer_pipeline(backbone) for backbone in BACKBONES}
+print("\nCross-validated accuracy of each backbone with a default head:")
+for backbone, pipeline in pipelines.items():
+    scores = cross_validate(pipeline, X_train, y_train, cv=5)["test_score"]
+    print(f"  {backbone:15} {scores.mean():.3f} ± {scores.std():.3f}")
+
+# %%
+# Search for a head
+# -----------------
+#
+# Any parameter may vary: those of the head, the head itself, the backbone's name.
+
+logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+start = time.perf_counter()
+search = GridSearchCV(
+    make_transfer_pipeline(BACKBONES[0]),
+    [
+        {"head__hidden_units": [(), (128,)], "head__dropout": [0.2]},
+        {"head": [logistic], "head__logisticregression__C": [0.001, 0.01, 0.1]},
+    ],
+    cv=3,
+).fit(X_train, y_train)
+head = search.best_estimator_.named_steps["head"]
+print(f"\nBest of {len(search.cv_results_['params'])} heads", end=" ")
+print(f"({time.perf_counter() - start:.1f} s, accuracy {search.best_score_:.3f}):\n{head}")
+
+# %%
+# Stack
+# -----
+#
+# scikit-learn's own ``StackingClassifier``, one branch per backbone, each with the head that was
+# found.
+
+start = time.perf_counter()
+stack = make_transfer_stack(BACKBONES, head=head).fit(X_train, y_train)
+predicted = stack.predict(X_test)
+seconds["stack"] = time.perf_counter() - start
+print("\n" + classification_report(y_test, predicted))
+
+# %%
+# The stack's branches are fitted pipelines, so each can be asked alone.
+
+accuracy = {
+    backbone: accuracy_score(y_test, branch.predict(X_test))
+    for backbone, branch in stack.named_estimators_.items()
+}
+accuracy["stack"] = accuracy_score(y_test, predicted)
+
+print(f"{'':15} {'accuracy':>8} {'seconds':>8}")
+for name, value in accuracy.items():
+    print(f"{name:15} {value:8.3f} {seconds[name]:8.1f}")
+print("(seconds: embedding for a backbone, fitting and predicting for the stack)")
+
+# %%
+# Save, and load in a new process
+# -------------------------------
+#
+# The frozen networks stay out of the file: it holds their names and fingerprints, and the heads.
+
+model_file = options.output / "model.joblib"
+joblib.dump(stack, model_file)
+joblib.dump(X_test, options.output / "pictures.joblib")
+
+program = """
+import sys, joblib
+model, pictures, predictions = sys.argv[1:]
+joblib.dump(joblib.load(model).predict(joblib.load(pictures)), predictions)
+"""
+files = [model_file, options.output / "pictures.joblib", options.output / "predictions.joblib"]
+subprocess.run([sys.executable, "-c", program, *files], check=True)
+same = np.array_equal(joblib.load(files[-1]), predicted)
+print(f"\n{model_file}: {model_file.stat().st_size / 1000:.0f} kB;", end=" ")
+print("predicts the same in a new process" if same else "PREDICTS DIFFERENTLY in a new process")
+if not same:
+    sys.exit(1)
+
+# %%
+# Which classes are mistaken for which
+# ------------------------------------
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    print("No confusion matrix drawn, which needs matplotlib: pip install 'sktransfer[report]'")
+else:
+    display = ConfusionMatrixDisplay.from_predictions(
+        y_test, predicted, xticks_rotation=45, colorbar=False
+    )
+    display.figure_.tight_layout()
+    display.figure_.savefig(options.output / "confusion.png", dpi=120)
+    print(f"Confusion matrix: {options.output / 'confusion.png'}")
+    plt.show()

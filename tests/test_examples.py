@@ -1,0 +1,68 @@
+"""Every script in ``examples/`` runs from its first line to its last."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+
+
+def run(script, *arguments, cwd):
+    result = subprocess.run(
+        [sys.executable, script, *map(str, arguments)],
+        cwd=cwd,
+        env=dict(os.environ, PYTHONWARNINGS="default", PYTHONUTF8="1"),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def digits_folder(tmp_path):
+    """A folder of class folders with 20 pictures of each of three digits."""
+    digits = load_digits(n_class=3)
+    for label in range(3):
+        (tmp_path / "digits" / str(label)).mkdir(parents=True)
+        for position in np.flatnonzero(digits.target == label)[:20]:
+            picture = Image.fromarray((digits.images[position] * 15.9).astype("uint8"))
+            picture.resize((48, 48)).save(tmp_path / "digits" / str(label) / f"{position}.png")
+    return tmp_path / "digits"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_runs_without_arguments(script, tmp_path):
+    run(script, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_quickstart_on_a_folder(digits_folder, tmp_path):
+    printed = run(EXAMPLES / "quickstart.py", digits_folder, "--output", "results", cwd=tmp_path)
+    assert "45 pictures to learn from, 15 to test on, 3 classes" in printed
+    assert "macro avg" in printed
+    assert "predicts the same in a new process" in printed
+    assert (tmp_path / "results" / "confusion.png").stat().st_size > 1000
+    model = joblib.load(tmp_path / "results" / "model.joblib")
+    assert list(model.named_estimators_) == ["tiny_resnet", "tiny_mobilenet"]
+    assert (tmp_path / "results" / "model.joblib").stat().st_size < 1_000_000
+
+
+@pytest.mark.slow
+def test_quickstart_takes_train_and_test_folders(digits_folder, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "split").mkdir(exist_ok=True)
+        (tmp_path / "split" / part).symlink_to(digits_folder, target_is_directory=True)
+    printed = run(EXAMPLES / "quickstart.py", tmp_path / "split", cwd=tmp_path)
+    assert "60 pictures to learn from, 60 to test on, 3 classes" in printed

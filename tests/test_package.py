@@ -1,0 +1,67 @@
+"""The package's root: what it offers, and what importing it costs."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import sktransfer
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_new_process(program):
+    """Run ``program``, which prints JSON, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_import_loads_nothing_heavy():
+    program = "import sktransfer, sys, json; print(json.dumps(list(sys.modules)))"
+    loaded = {name.split(".")[0] for name in in_new_process(program)}
+    assert not loaded & {"numpy", "torch", "torchvision", "sklearn", "skorch", "PIL", "joblib"}
+
+
+def test_main_names_cost_little_beyond_what_they_need():
+    program = (
+        "import sklearn.pipeline, sklearn.ensemble, torch, torchvision, time, json\n"
+        "start = time.process_time()\n"
+        "import sktransfer; sktransfer.ImageEmbedder; sktransfer.list_backbones\n"
+        "print(json.dumps(time.process_time() - start))"
+    )
+    assert in_new_process(program) < 1.0  # 0.2 s alone; the rest is for a busy machine
+
+
+@pytest.mark.parametrize("name", sktransfer.__all__)
+def test_public_names_are_there(name):
+    assert getattr(sktransfer, name) is not None
+    assert name in dir(sktransfer)
+
+
+def test_modules_are_reached_without_an_import():
+    program = "import sktransfer, json; print(json.dumps(sktransfer.datasets.__name__))"
+    assert in_new_process(program) == "sktransfer.datasets"
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'ImageEmbeder'"):
+        _ = sktransfer.ImageEmbeder
+
+
+def test_extras_stay_small():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = {requirement.split(">=")[0] for requirement in project["dependencies"]}
+    assert core == {
+        *("filelock", "joblib", "numpy", "Pillow", "platformdirs", "safetensors"),
+        *("scikit-learn", "skorch", "torch", "torchvision", "tqdm"),
+    }
+    extras = project["optional-dependencies"]
+    assert set(extras) >= {"dask", "docs", "fast", "report", "test", "timm"}
+    assert all(len(requirements) <= 6 for requirements in extras.values())
+    requirements = sum(extras.values(), project["dependencies"])
+    assert all(">=" in item for item in requirements if not item.startswith("sktransfer["))
