@@ -1,0 +1,705 @@
+"""What a picture may be: checking, content digest, decoding, and fitting to a network's input.
+
+A picture is a path (`str` or `os.PathLike`), encoded `bytes`, a `PIL.Image.Image`, an array
+``(H, W)`` or ``(H, W, 3 | 4)`` of uint8 or of floats in [0, 1], or a torch tensor ``(C, H, W)``.
+"""
+
+import os
+import stat
+import threading
+import warnings
+from contextlib import contextmanager
+from hashlib import blake2b
+from io import BytesIO
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
+from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import center_crop
+
+from .exceptions import UnreadableImage
+
+__all__ = [
+    "MAX_PIXELS",
+    "check_images",
+    "decode_image",
+    "digest_image",
+    "fit_to_network",
+    "image_name",
+]
+
+#: Pictures with more pixels (height x width) than this are refused before they are decoded.
+MAX_PIXELS = 100_000_000
+
+_DIGEST_SIZE = 20
+_CHANNELS = (1, 3, 4)
+# Interpolation and float arithmetic leave values like 1.0000002, which are no reason to stop.
+_FLOAT_SLACK = 1e-5
+_EXIF_ORIENTATION = 0x0112
+# How to bring pixels (3, H, W) upright, for each EXIF orientation that is not already upright.
+_UPRIGHT = {
+    2: lambda pixels: pixels.flip(2),
+    3: lambda pixels: pixels.flip(1, 2),
+    4: lambda pixels: pixels.flip(1),
+    5: lambda pixels: pixels.transpose(1, 2),
+    6: lambda pixels: pixels.transpose(1, 2).flip(2),
+    7: lambda pixels: pixels.transpose(1, 2).flip(1, 2),
+    8: lambda pixels: pixels.transpose(1, 2).flip(1),
+}
+# Pillow hands these to an interpreter (Ghostscript, GDI), which a picture must not reach.
+_DRAWING_FORMATS = ("EPS", "WMF")
+_RGB_MODE = 3  # torchvision.io.ImageReadMode.RGB; that module is deprecated, its operators are not
+_AGAIN = "copy, download or save it again"
+
+
+# ---------------------------------------------------------------------------------------------
+# Containers
+# ---------------------------------------------------------------------------------------------
+
+
+def check_images(X):
+    """Turn whatever holds pictures into a flat list of single pictures.
+
+    Nothing is decoded or copied: the pictures of an array or a tensor stay views of it.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray, Series, one-column DataFrame or torch.Tensor
+        The pictures: a sequence of pictures of any kind; an object or string array of shape
+        ``(n,)`` or ``(n, 1)``; a pandas or polars Series or one-column DataFrame; an array
+        ``(n, H, W)`` or ``(n, H, W, C)`` of uint8 or of floats in [0, 1]; or a tensor
+        ``(n, C, H, W)``; C is 1, 3 or 4.
+
+    Returns
+    -------
+    list
+        One element for each picture, in order.
+
+    Raises
+    ------
+    TypeError
+        If `X` is a single picture, or nothing that can hold pictures.
+    ValueError
+        If `X` is empty or has a shape or dtype that no set of pictures has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.images import check_images
+    >>> pictures = check_images(np.zeros((5, 32, 48, 3), dtype=np.uint8))
+    >>> len(pictures), pictures[0].shape
+    (5, (32, 48, 3))
+    >>> check_images(np.array([["a.jpg"], ["b.jpg"]]))
+    ['a.jpg', 'b.jpg']
+    """
+    pictures = _flatten(X)
+    if not pictures:
+        raise ValueError("X is empty: found 0 pictures where at least 1 is needed.")
+    return pictures
+
+
+def _flatten(X):
+    if isinstance(X, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)):
+        raise TypeError(f"X is one picture ({_describe(X)}), not several: pass it in a list, [X].")
+    if isinstance(X, (list, tuple)):
+        return list(X)
+    if isinstance(X, np.ndarray):
+        return _flatten_array(X)
+    if isinstance(X, torch.Tensor):
+        return _flatten_tensor(X)
+    if hasattr(X, "columns"):
+        return _flatten_frame(X)
+    if hasattr(X, "to_list"):  # a Series, of pandas or of polars
+        return X.to_list()
+    if hasattr(X, "__array__"):
+        return _flatten_array(np.asarray(X))
+    raise TypeError(
+        f"X is a {type(X).__name__}, which cannot hold pictures: pass a list, an array, a Series "
+        "or a one-column DataFrame. Hint: list(X) makes a list of anything that can be iterated."
+    )
+
+
+def _flatten_frame(frame):
+    if len(frame.columns) != 1:
+        raise ValueError(
+            f"X is a DataFrame with {len(frame.columns)} columns, {list(frame.columns)[:10]}; "
+            "pictures come from one column: pass that one, for example X['path']."
+        )
+    return _flatten(frame[frame.columns[0]])
+
+
+def _flatten_array(X):
+    if X.dtype.kind in "OUT":
+        return _flatten_elements(X)
+    if X.dtype.kind == "S":
+        raise TypeError(
+            f"X is an array of dtype {X.dtype}, where paths and encoded pictures look alike: pass "
+            "paths as str, X.astype(str), or encoded pictures in a list of bytes."
+        )
+    _check_stack_shape(X.shape)
+    if X.dtype != np.uint8 and X.dtype.kind != "f":
+        raise ValueError(f"X is an array of dtype {X.dtype}; {_PIXEL_RULE}")
+    return list(X)
+
+
+def _flatten_elements(X):
+    if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
+        return X.ravel().tolist()
+    raise ValueError(
+        f"X is an array of dtype {X.dtype} and shape {X.shape}; paths and other objects come as "
+        "(n,) or (n, 1). Hint: pixels go into a numeric array (np.stack(pictures)) or a list."
+    )
+
+
+def _check_stack_shape(shape):
+    if len(shape) == 3 and shape[-1] in (3, 4):
+        raise ValueError(
+            f"X has the shape {shape} of one colour picture, (H, W, C), not of several: "
+            "pass X[None]."
+        )
+    if len(shape) == 3 or (len(shape) == 4 and shape[-1] in _CHANNELS):
+        return
+    if len(shape) == 4 and shape[1] in _CHANNELS:
+        hint = "the channels come last: pass X.transpose(0, 2, 3, 1)."
+    elif len(shape) == 2:
+        hint = "flattened pictures must get their shape back: X.reshape(len(X), height, width)."
+    else:
+        hint = "pictures of different kinds or sizes go into a list."
+    raise ValueError(
+        f"X is a numeric array of shape {shape}; pictures come as (n, H, W) or (n, H, W, C) with C "
+        f"1, 3 or 4. Hint: {hint}"
+    )
+
+
+def _flatten_tensor(X):
+    if X.ndim == 4 and X.shape[1] in _CHANNELS:
+        return list(X)
+    if X.ndim == 3:
+        hint = "pass X[None] if it is one picture (C, H, W), X[:, None] if it is n grey ones."
+    elif X.ndim == 4 and X.shape[-1] in _CHANNELS:
+        hint = "in a tensor the channels come first: pass X.permute(0, 3, 1, 2)."
+    else:
+        hint = "pictures of different sizes go into a list."
+    raise ValueError(
+        f"X is a tensor of shape {tuple(X.shape)}; pictures come as (n, C, H, W) with C 1, 3 or 4. "
+        f"Hint: {hint}"
+    )
+
+
+def image_name(picture):
+    """Say where a picture comes from, for error reports.
+
+    Parameters
+    ----------
+    picture : object
+        One picture of any kind.
+
+    Returns
+    -------
+    str or None
+        The path of a picture given as a path, None for one given in memory.
+
+    Examples
+    --------
+    >>> from pathlib import PurePosixPath
+    >>> from sktransfer.images import image_name
+    >>> image_name(PurePosixPath("photos") / "cat.jpg")
+    'photos/cat.jpg'
+    """
+    return os.fsdecode(picture) if _is_path(picture) else None
+
+
+def _is_path(picture):
+    return isinstance(picture, (str, os.PathLike))
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading files
+# ---------------------------------------------------------------------------------------------
+
+
+def _read_file(path):
+    """Return the bytes of a file, or say why they cannot be had."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImage(_irregular_reason(status.st_mode))
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnreadableImage):
+            raise
+        raise UnreadableImage(_read_reason(error, os.fsdecode(path))) from error
+
+
+def _irregular_reason(mode):
+    if stat.S_ISDIR(mode):
+        return (
+            "this is a directory, not a picture; "
+            "sktransfer.datasets.load_image_folder lists the pictures of class folders"
+        )
+    return "this is a device, pipe or socket, not a file"
+
+
+def _read_reason(error, path):
+    if isinstance(error, FileNotFoundError):
+        return _missing_reason(path)
+    if isinstance(error, PermissionError):
+        return "no permission to read this file; change its mode or owner, or run as another user"
+    if isinstance(error, NotADirectoryError):
+        return "no such file: a part of the path is itself a file"
+    return f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+def _missing_reason(path):
+    if "://" in path:
+        return "no such file; addresses are not fetched, download the picture and pass its path"
+    if path.startswith("~"):
+        return "no such file; '~' is not expanded, pass os.path.expanduser(path)"
+    if not os.path.isabs(path):
+        return f"no such file; the path is relative to {os.getcwd()}"
+    return "no such file"
+
+
+# ---------------------------------------------------------------------------------------------
+# Digest
+# ---------------------------------------------------------------------------------------------
+
+
+def digest_image(picture):
+    """Digest the content of a picture.
+
+    Parameters
+    ----------
+    picture : str, os.PathLike, bytes, PIL.Image.Image, ndarray or torch.Tensor
+        One picture.
+
+    Returns
+    -------
+    bytes
+        20 bytes of BLAKE2b over the encoded bytes of a path or of bytes (equal for both), else over
+        the pixels with their shape and dtype (for a Pillow image: mode, size, palette, rotation).
+
+    Raises
+    ------
+    UnreadableImage
+        If the file cannot be read or the object is no picture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.images import digest_image
+    >>> picture = np.zeros((4, 6), dtype=np.uint8)
+    >>> len(digest_image(picture)), digest_image(picture) == digest_image(picture.T)
+    (20, False)
+    """
+    if _is_path(picture):
+        return _digest_bytes(_read_file(picture))
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _digest_bytes(picture)
+    if isinstance(picture, Image.Image):
+        return _digest_pillow(picture)
+    pixels = _as_pixel_array(picture)
+    return _digest_parts(b"array", pixels.dtype.str, pixels.shape, np.ascontiguousarray(pixels))
+
+
+def _digest_bytes(data):
+    return blake2b(data, digest_size=_DIGEST_SIZE).digest()
+
+
+def _digest_parts(kind, *parts):
+    # The kind keeps apart pixels that happen to equal some file's bytes.
+    digest = blake2b(digest_size=_DIGEST_SIZE, person=kind)
+    for part in parts:
+        digest.update(part if isinstance(part, (bytes, np.ndarray)) else repr(part).encode())
+        digest.update(b"\0")
+    return digest.digest()
+
+
+def _digest_pillow(image):
+    with _pillow_guard():
+        _load_pillow(image)
+        palette = bytes(image.palette.palette) if image.palette else b""
+        return _digest_parts(
+            b"pillow", image.mode, image.size, _orientation(image), palette, image.tobytes()
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# Decoding
+# ---------------------------------------------------------------------------------------------
+
+
+def decode_image(picture, max_pixels=MAX_PIXELS, expected_digest=None):
+    """Decode one picture to upright RGB.
+
+    EXIF orientation is applied. Grey, palette and CMYK become RGB; 16 bits are scaled to 8; an
+    alpha channel is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its
+    first frame. Plain JPEG and PNG are decoded by torchvision, everything else by Pillow; the
+    pixels are the same.
+
+    Parameters
+    ----------
+    picture : str, os.PathLike, bytes, PIL.Image.Image, ndarray or torch.Tensor
+        One picture. Floats must lie in [0, 1].
+    max_pixels : int, default=100_000_000
+        A picture whose header declares more pixels (height x width) is refused undecoded.
+    expected_digest : bytes or None, default=None
+        What `digest_image` said of this file earlier. Only looked at for a path.
+
+    Returns
+    -------
+    torch.Tensor of shape (3, H, W) and dtype uint8
+        The pixels, in memory of their own. Mostly with the strides of ``channels_last``.
+
+    Raises
+    ------
+    UnreadableImage
+        If it cannot be read, with the reason. No other exception, and no warning, comes of
+        broken or hostile files.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.images import decode_image
+    >>> decode_image(np.full((32, 48), 0.5)).shape
+    torch.Size([3, 32, 48])
+    """
+    if _is_path(picture):
+        data = _read_file(picture)
+        if expected_digest is not None and _digest_bytes(data) != expected_digest:
+            raise UnreadableImage(
+                "the file changed while it was being worked on; leave it alone and run again"
+            )
+        return _decode_encoded(data, max_pixels)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _decode_encoded(bytes(picture), max_pixels)
+    if isinstance(picture, Image.Image):
+        return _decode_pillow_image(picture, max_pixels)
+    return _decode_pixels(_as_pixel_array(picture), max_pixels)
+
+
+def _decode_encoded(data, max_pixels):
+    if not data:
+        raise UnreadableImage(f"the file is empty (0 bytes); {_AGAIN}")
+    with _pillow_guard(data, max_pixels):
+        header = Image.open(BytesIO(data))
+        if header.format in _DRAWING_FORMATS:
+            raise UnreadableImage(f"{header.format} is a drawing; save it as PNG and pass that")
+        _check_size(*header.size, max_pixels)
+        pixels = _decode_fast(data, header)
+        if pixels is None:
+            pixels = _to_rgb_tensor(_pillow_pixels(header))
+        return _upright(pixels, _orientation(header))
+
+
+def _decode_fast(data, header):
+    """Decode by torchvision, or return None where only Pillow will do or can say what is wrong."""
+    decoder = _fast_decoder(data, header)
+    if decoder is None:
+        return None
+    try:
+        return decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB_MODE)
+    except RuntimeError:
+        return None
+
+
+def _fast_decoder(data, header):
+    # MPO is what Pillow calls a JPEG of several pictures, such as phones write.
+    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+        return getattr(torch.ops.image, "decode_jpeg", None)
+    # Byte 24 is the bit depth. libpng writes to stderr about colour profiles that it dislikes.
+    plain = header.format == "PNG" and header.mode in ("L", "RGB") and data[24] == 8
+    if plain and not header.info.keys() & {"icc_profile", "transparency"}:
+        return getattr(torch.ops.image, "decode_png", None)
+    return None
+
+
+def _check_size(width, height, max_pixels):
+    if width < 1 or height < 1:
+        raise UnreadableImage(f"it has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f"{width:,} x {height:,} pixels are more than max_pixels={max_pixels:,}; "
+            "shrink it, or raise max_pixels if you trust it"
+        )
+
+
+def _orientation(image):
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # metadata that cannot be parsed says nothing about the pixels
+        return 1
+
+
+def _upright(pixels, orientation):
+    turn = _UPRIGHT.get(orientation)
+    return pixels if turn is None else turn(pixels)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pillow
+# ---------------------------------------------------------------------------------------------
+
+
+class _QuietPillow:
+    """Keeps Pillow's warnings from users, in however many threads it works.
+
+    `warnings.catch_warnings` changes the filters of the whole process, so the first thread in sets
+    it up and the last one out takes it down; overlapping ones would leave filters behind.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._caught = None
+
+    def __enter__(self):
+        with self._lock:
+            if self._n_inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            self._n_inside += 1
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET_PILLOW = _QuietPillow()
+# A Pillow image reads its file at first use; two threads must not start that on the same one.
+_PILLOW_LOAD_LOCK = threading.Lock()
+
+
+@contextmanager
+def _pillow_guard(data=b"", max_pixels=MAX_PIXELS):
+    """Turn whatever Pillow raises over a hostile file into a reason, and keep it quiet."""
+    with _QUIET_PILLOW:
+        try:
+            yield
+        except UnreadableImage:
+            raise
+        except Exception as error:
+            raise UnreadableImage(_pillow_reason(error, data, max_pixels)) from error
+
+
+def _pillow_reason(error, data, max_pixels):
+    if isinstance(error, Image.DecompressionBombError):
+        return _bomb_reason(max_pixels)
+    if isinstance(error, Image.UnidentifiedImageError):
+        return _unidentified_reason(data)
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it; shrink it or lower max_pixels"
+    message = str(error) or type(error).__name__
+    if "truncated" in message or "broken data stream" in message or isinstance(error, EOFError):
+        return f"the file is cut off or damaged ({message}); {_AGAIN}"
+    return f"it cannot be decoded ({message}); {_AGAIN}, as JPEG or PNG"
+
+
+def _bomb_reason(max_pixels):
+    pillow_limit = 2 * Image.MAX_IMAGE_PIXELS
+    if max_pixels <= pillow_limit:
+        return (
+            f"it has more than max_pixels={max_pixels:,} pixels; "
+            "shrink it, or raise max_pixels if you trust it"
+        )
+    return (
+        f"it has more than {pillow_limit:,} pixels, which Pillow refuses; shrink it, or set "
+        "PIL.Image.MAX_IMAGE_PIXELS = None if you trust it"
+    )
+
+
+def _unidentified_reason(data):
+    if data.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the picture; run `git lfs pull`"
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return (
+            "Pillow cannot read HEIC by itself; install pillow-heif and call "
+            "pillow_heif.register_heif_opener(), or save it as JPEG"
+        )
+    beginning = data[:40]
+    if beginning.isascii() and b"\0" not in beginning:
+        return (
+            f"this is text, not a picture (it begins {beginning.decode()!r}); "
+            "a download may have saved an error page"
+        )
+    return f"this is no picture in a format that Pillow knows; {_AGAIN}, as JPEG or PNG"
+
+
+def _load_pillow(image):
+    with _PILLOW_LOAD_LOCK:
+        image.load()
+
+
+def _decode_pillow_image(image, max_pixels):
+    with _pillow_guard(max_pixels=max_pixels):
+        _check_size(*image.size, max_pixels)
+        _load_pillow(image)
+        return _upright(_to_rgb_tensor(_pillow_pixels(image)), _orientation(image))
+
+
+def _pillow_pixels(image):
+    """Return uint8 (H, W) or (H, W, 3) of a Pillow image in any mode."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return (np.asarray(image) >> 8).astype(np.uint8)
+    if image.mode == "I":
+        raise UnreadableImage(
+            "pixels of 32-bit integers have no agreed white; save it with 8 or 16 bits"
+        )
+    if image.mode == "F":
+        return _floats_to_uint8(np.asarray(image))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+# ---------------------------------------------------------------------------------------------
+# Arrays and tensors
+# ---------------------------------------------------------------------------------------------
+
+_PIXEL_RULE = (
+    "pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert 0 to 255 with "
+    "X.astype(np.uint8), True and False with X.astype(float)."
+)
+
+
+def _as_pixel_array(picture):
+    """Return the array (H, W) or (H, W, C) behind a picture that is given as pixels."""
+    if isinstance(picture, torch.Tensor):
+        return _tensor_to_array(picture)
+    if isinstance(picture, np.ndarray):
+        _check_picture_shape(picture)
+        return picture
+    raise UnreadableImage(
+        f"{_describe(picture)} is not a picture; expected a path, encoded bytes, a PIL.Image, an "
+        "array (H, W) or (H, W, C), or a torch tensor (C, H, W)"
+    )
+
+
+def _describe(thing):
+    text = repr(thing)
+    return f"{type(thing).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
+
+
+def _tensor_to_array(tensor):
+    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS:
+        raise UnreadableImage(
+            f"the tensor has shape {tuple(tensor.shape)}; expected (C, H, W) with C 1, 3 or 4"
+        )
+    tensor = tensor.detach().cpu().permute(1, 2, 0)
+    # numpy has no bfloat16, and no picture needs more than float32.
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _check_picture_shape(array):
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS):
+        return
+    hint = ""
+    if array.ndim == 3 and array.shape[0] in _CHANNELS:
+        hint = "; the channels come last: picture.transpose(1, 2, 0)"
+    raise UnreadableImage(
+        f"the array has shape {array.shape}; expected (H, W) or (H, W, C) with C 1, 3 or 4{hint}"
+    )
+
+
+def _decode_pixels(array, max_pixels):
+    height, width = array.shape[:2]
+    _check_size(width, height, max_pixels)
+    if array.dtype.kind == "f":
+        array = _floats_to_uint8(array)
+    elif array.dtype != np.uint8:
+        raise UnreadableImage(f"the array has dtype {array.dtype}; {_PIXEL_RULE}")
+    return _to_rgb_tensor(array)
+
+
+def _floats_to_uint8(array):
+    low, high = array.min(), array.max()
+    # Written so that NaN fails as well.
+    if not (low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK):
+        raise UnreadableImage(
+            f"floats must lie in [0, 1], these run from {low:g} to {high:g}; rescale them: divide "
+            "by 255 if they are 8-bit values, else by the largest value that they can take"
+        )
+    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+
+
+def _to_rgb_tensor(array):
+    """Copy uint8 (H, W) or (H, W, C) into a tensor (3, H, W) with the strides of channels_last."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    rgb = np.empty((*array.shape[:2], 3), dtype=np.uint8)
+    rgb[...] = array[:, :, :3]  # one channel is repeated, a fourth (alpha) is dropped
+    return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Fitting to a network
+# ---------------------------------------------------------------------------------------------
+
+
+def fit_to_network(image, preprocessing):
+    """Resize a decoded picture and cut out its centre, as a network wants it.
+
+    The same as torchvision's ``ImageClassification`` preset up to normalisation, on uint8. The
+    result does not depend on the number of threads.
+
+    Parameters
+    ----------
+    image : torch.Tensor of shape (3, H, W) and dtype uint8
+        As `decode_image` gives it.
+    preprocessing : Preprocessing
+        Its `image_size`, `resize_size` and `interpolation` are used. With a `resize_size`, the
+        shorter side becomes that and the centre is cut out; with None, the whole picture is
+        squashed to a square.
+
+    Returns
+    -------
+    torch.Tensor of shape (3, image_size, image_size) and dtype uint8
+        With the strides of ``channels_last``.
+
+    Raises
+    ------
+    UnreadableImage
+        If the picture is so elongated that resizing it would need more than `MAX_PIXELS` pixels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.backbones import Preprocessing
+    >>> from sktransfer.images import fit_to_network
+    >>> preprocessing = Preprocessing(224, 256, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    >>> fit_to_network(torch.zeros(3, 300, 400, dtype=torch.uint8), preprocessing).shape
+    torch.Size([3, 224, 224])
+    """
+    height, width = _resized_shape(*image.shape[1:], preprocessing)
+    # Channels last is what the vectorised uint8 kernel of torch works on without repacking.
+    pixels = image.permute(1, 2, 0).contiguous()
+    if pixels.shape[:2] != (height, width):
+        batch = interpolate(
+            pixels[None].permute(0, 3, 1, 2),
+            size=(height, width),
+            mode=preprocessing.interpolation,
+            align_corners=False,
+            antialias=True,
+        )
+        pixels = batch[0].permute(1, 2, 0)
+    side = preprocessing.image_size
+    cropped = center_crop(pixels.permute(2, 0, 1), [side, side])
+    return cropped.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _resized_shape(height, width, preprocessing):
+    if preprocessing.resize_size is None:
+        return preprocessing.image_size, preprocessing.image_size
+    short, long = sorted((height, width))
+    new_short = preprocessing.resize_size
+    new_long = int(new_short * long / short)
+    if new_short * new_long > MAX_PIXELS:
+        raise UnreadableImage(
+            f"{width} x {height} pixels is too elongated to be resized to {new_short} on its "
+            "shorter side; crop it first"
+        )
+    return (new_short, new_long) if height <= width else (new_long, new_short)
