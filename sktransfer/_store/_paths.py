@@ -1,0 +1,254 @@
+"""The digests of files that have not changed since they were last read.
+
+A file is believed to be unchanged while its absolute path, size, modification time, change time
+and inode are the same, as ``make``, ``git`` and ``rsync`` believe it. Files changed within the
+last two seconds are not remembered: they may change again within the same tick of the clock.
+"""
+
+import hashlib
+import os
+import time
+import zlib
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+
+from sktransfer._store._database import Database, fork_safe_lock
+from sktransfer._store._trouble import Trouble, warn_once
+from sktransfer.exceptions import UnreadableImage
+
+__all__ = ["PATHS", "PathMemory", "digest_all", "path_cache", "paths_database"]
+
+#: File below the root of a store.
+PATHS = "paths.sqlite"
+
+#: Seconds within which a file may change without any sign, on the coarsest file systems (FAT).
+_RACY_SECONDS = 2.0
+
+#: Paths that one process keeps in memory, some 300 bytes each.
+_MAX_IN_MEMORY = 300_000
+
+#: Pictures that are looked up, hashed and remembered together.
+_SLICE = 10_000
+
+_CHUNK = 500
+
+_CREATE_TABLE = (
+    "CREATE TABLE IF NOT EXISTS paths "
+    "(path BLOB PRIMARY KEY, stamp TEXT NOT NULL, digest BLOB NOT NULL, "
+    "checksum INTEGER NOT NULL) WITHOUT ROWID"
+)
+_INSERT = "INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)"
+
+
+def digest_all(pictures, digest_image, *, root=None, n_threads=4):
+    """Digest the content of pictures, reading no file that has not changed.
+
+    Parameters
+    ----------
+    pictures : list
+        Paths (``str`` or ``os.PathLike``) or pictures of any other kind.
+    digest_image : callable
+        Digests one picture, path or other, into 20 bytes; raises ``UnreadableImage``.
+    root : pathlib.Path or None, default=None
+        Directory of the store, where digests of paths are remembered, see `resolve_cache_root`.
+        None neither remembers nor believes anything: every file is read.
+    n_threads : int, default=4
+        Threads that read and digest.
+
+    Returns
+    -------
+    list of (bytes or UnreadableImage)
+        For each picture its digest, or why it has none.
+
+    Notes
+    -----
+    With the environment variable ``SKTRANSFER_TRUST_PATHS=0`` every file is read and what is
+    remembered of it is put right.
+    """
+    digests = []
+    with ExitStack() as stack:
+        memory = None if root is None else stack.enter_context(PathMemory(root))
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        for start in range(0, len(pictures), _SLICE):
+            digests += _digest_slice(
+                pictures[start : start + _SLICE], digest_image, memory, pool.map
+            )
+    return digests
+
+
+def _digest_slice(pictures, digest_image, memory, map_in_threads):
+    looked_at = time.time_ns()
+    files = _files(pictures) if memory is not None else {}
+    remembered = memory.recall(files) if files else {}
+    new = [position for position in range(len(pictures)) if position not in remembered]
+    results = map_in_threads(_attempt, repeat(digest_image), [pictures[p] for p in new])
+    digests = remembered | dict(zip(new, results, strict=True))
+    if memory is not None:
+        memory.learn([(*files[p], digests[p]) for p in new if p in files], looked_at)
+    return [digests[position] for position in range(len(pictures))]
+
+
+def _attempt(digest_image, picture):
+    try:
+        return digest_image(picture)
+    except UnreadableImage as error:
+        return error
+
+
+def _files(pictures):
+    """Return {position: (absolute path, stamp)} of the pictures that are existing files."""
+    directory, files = os.getcwd(), {}
+    for position, picture in enumerate(pictures):
+        if isinstance(picture, str | os.PathLike):
+            path = os.path.join(directory, os.fsdecode(picture))
+            if stamp := _stamp(path):
+                files[position] = path, stamp
+    return files
+
+
+def _stamp(path):
+    """Return what changes with a file, None when it cannot be had."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+
+
+def _is_racy(stamp, looked_at):
+    _, mtime, ctime, _ = map(int, stamp.split(":"))
+    return max(mtime, ctime) > looked_at - _RACY_SECONDS * 1e9
+
+
+def _trusts_paths():
+    return os.environ.get("SKTRANSFER_TRUST_PATHS", "1").lower() not in ("0", "false", "no")
+
+
+def _path_key(path):
+    # Names of files can tell a lot, so none is written to disk.
+    return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
+
+
+class PathCache:
+    """What one process remembers of paths: {(root, path): (stamp, digest)}, bounded."""
+
+    def __init__(self):
+        self._entries = OrderedDict()
+        self._lock = fork_safe_lock()
+
+    def get_many(self, root, files):
+        """Return {position: digest} of files whose stamp is unchanged."""
+        found, entries = {}, self._entries
+        with self._lock:
+            for position, (path, stamp) in files.items():
+                entry = entries.get((root, path))
+                if entry is not None and entry[0] == stamp:
+                    found[position] = entry[1]
+        return found
+
+    def put_many(self, root, learnt):
+        """Remember (path, stamp, digest); the oldest go when there are too many."""
+        with self._lock:
+            for path, stamp, digest in learnt:
+                self._entries[root, path] = stamp, digest
+                self._entries.move_to_end((root, path))
+            while len(self._entries) > _MAX_IN_MEMORY:
+                self._entries.popitem(last=False)
+
+    def forget(self, root):
+        """Drop what is remembered for one root."""
+        with self._lock:
+            for key in [key for key in self._entries if key[0] == root]:
+                del self._entries[key]
+
+
+path_cache = PathCache()
+
+
+def paths_database(root):
+    """Return the file of remembered paths of one root."""
+    return Database(Path(root) / PATHS, _CREATE_TABLE, {"key": "paths"})
+
+
+class PathMemory:
+    """Digests by path, in memory and on disk, for one call.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Directory of the store.
+    """
+
+    def __init__(self, root):
+        self._root = Path(root)
+        self._database = paths_database(root)
+        self._usable = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self._database.close()
+
+    def recall(self, files):
+        """Return {position: digest} for {position: (path, stamp)} of files that are unchanged."""
+        if not _trusts_paths():
+            return {}
+        found = path_cache.get_many(self._root, files)
+        rest = {position: file for position, file in files.items() if position not in found}
+        return found | self._recall_from_disk(rest)
+
+    def _recall_from_disk(self, files):
+        keys = {position: _path_key(path) for position, (path, _) in files.items()}
+        stored = dict(self._stored(list(set(keys.values()))))
+        found = {}
+        for position, (_, stamp) in files.items():
+            old_stamp, digest = stored.get(keys[position], (None, None))
+            if old_stamp == stamp:
+                found[position] = digest
+        path_cache.put_many(self._root, [(*files[p], digest) for p, digest in found.items()])
+        return found
+
+    def learn(self, read, looked_at):
+        """Remember (path, stamp, digest) of files read after they were looked at (time in ns)."""
+        learnt = [
+            (path, stamp, digest)
+            for path, stamp, digest in read
+            if isinstance(digest, bytes)
+            and not _is_racy(stamp, looked_at)
+            and _stamp(path) == stamp
+        ]
+        path_cache.put_many(self._root, learnt)
+        rows = [_sealed(_path_key(path), stamp, digest) for path, stamp, digest in learnt]
+        if rows:
+            self._with_disk(self._database.write, _INSERT, rows)
+
+    def _stored(self, keys):
+        """Yield (path key, (stamp, digest)) from disk."""
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            sql = f"SELECT * FROM paths WHERE path IN ({marks})"
+            for row in self._with_disk(self._database.read, sql, chunk):
+                # A damaged entry counts as none: the file is read again.
+                if row == _sealed(*row[:3]):
+                    yield row[0], row[1:3]
+
+    def _with_disk(self, operation, *arguments):
+        """Run an operation on the file; after a failure, warned of once, none runs any more."""
+        if not self._usable:
+            return []
+        try:
+            return operation(*arguments)
+        except Trouble as trouble:
+            self._usable = False
+            warn_once(self._database.path, trouble)
+            return []
+
+
+def _sealed(key, stamp, digest):
+    """Return a row of the file: what is to be remembered and its checksum."""
+    return key, stamp, digest, zlib.crc32(repr((key, stamp, digest)).encode())
