@@ -337,7 +337,7 @@ def decode_image(picture, max_pixels=MAX_PIXELS, expected_digest=None):
 
     EXIF orientation is applied. Grey, palette and CMYK become RGB; 16 bits are scaled to 8; an
     alpha channel is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its
-    first frame. Plain JPEG and PNG are decoded by torchvision, everything else by Pillow; the
+    first frame. Grey and RGB JPEG are decoded by torchvision, everything else by Pillow; the
     pixels are the same.
 
     Parameters
@@ -397,7 +397,7 @@ def _decode_encoded(data, max_pixels):
 
 def _decode_fast(data, header):
     """Decode by torchvision, or return None where only Pillow will do or can say what is wrong."""
-    decoder = _fast_decoder(data, header)
+    decoder = _fast_decoder(header)
     if decoder is None:
         return None
     try:
@@ -406,14 +406,11 @@ def _decode_fast(data, header):
         return None
 
 
-def _fast_decoder(data, header):
-    # MPO is what Pillow calls a JPEG of several pictures, such as phones write.
+def _fast_decoder(header):
+    # MPO is what Pillow calls a JPEG of several pictures, such as phones write. Only JPEG: on
+    # damaged PNG files torchvision's decoder ends the process, and for WebP it is no faster.
     if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
         return getattr(torch.ops.image, "decode_jpeg", None)
-    # Byte 24 is the bit depth. libpng writes to stderr about colour profiles that it dislikes.
-    plain = header.format == "PNG" and header.mode in ("L", "RGB") and data[24] == 8
-    if plain and not header.info.keys() & {"icc_profile", "transparency"}:
-        return getattr(torch.ops.image, "decode_png", None)
     return None
 
 
