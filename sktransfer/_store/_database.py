@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 #: Seconds for which a file that another process keeps locked is tried, once in each process.
 PATIENCE = 30.0
 
+#: Seconds of these for which SQLite waits by itself, while no other thread gets a turn.
+BUSY_SECONDS = 1.0
+
 #: Rows of 8 KB fill pages of 8 KB with little waste; larger pages waste up to half.
 _PAGE_BYTES = 8192
 
@@ -122,7 +125,7 @@ class Database:
         with _gate:
             # Another thread may close it when an iterator is dropped there; none uses it there.
             self._connection = sqlite3.connect(
-                uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
+                uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._pid = os.getpid()
             self._identity = _identity(self.path)
@@ -189,7 +192,7 @@ class Database:
     def _patiently(self, operation):
         """Run an operation, again and again while another process has the file locked."""
         # Who has been let down once by a locked file does not wait as long a second time.
-        patience = 1.0 if warned_of(self.path, "locked") else PATIENCE
+        patience = 0.0 if warned_of(self.path, "locked") else PATIENCE
         deadline = time.monotonic() + patience
         while True:
             try:

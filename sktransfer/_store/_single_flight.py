@@ -6,6 +6,7 @@ still missing, commits and releases. Nobody waits for a lock while holding one, 
 deadlock.
 """
 
+import inspect
 import os
 import secrets
 import time
@@ -13,7 +14,7 @@ from collections import deque
 from contextlib import ExitStack, closing
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from sktransfer._store._memory import memory, statistics
 from sktransfer._store._rows import StoredRows
@@ -28,6 +29,12 @@ _GLANCE = 0.5
 _PATIENCE = 600.0
 
 _N_STRIPES = 256
+
+#: Where there are no locks, recent versions of filelock would put up with files whose existence
+#: means a lock: those outlive a killed process.
+_LOCK_OPTIONS = {"fallback_to_soft": False}
+if "fallback_to_soft" not in inspect.signature(BaseFileLock.__init__).parameters:
+    _LOCK_OPTIONS = {}
 
 
 def embed_once(store, digests, compute, *, batch_size, share_work, progress=None):
@@ -355,11 +362,14 @@ class _StripeLocks:
 
     def _lock(self, stripe):
         path = os.path.join(self._directory, f"{stripe:02x}.lock")
-        return FileLock(path, fallback_to_soft=False)
+        return FileLock(path, **_LOCK_OPTIONS)
 
     def _acquire(self, lock, timeout):
         try:
             lock.acquire(timeout=timeout, poll_interval=0.02)
+            if isinstance(lock, SoftFileLock):
+                lock.release()
+                raise NotImplementedError("flock is missing")
         except Timeout:
             return False
         except (OSError, NotImplementedError) as error:
