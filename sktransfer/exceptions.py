@@ -1,0 +1,115 @@
+"""Every error and warning that a user of sktransfer may want to catch."""
+
+from typing import NamedTuple
+
+__all__ = [
+    "FingerprintMismatchError",
+    "ImageProblem",
+    "ImageReadError",
+    "ImageReadWarning",
+    "MissingExtraError",
+    "RandomWeightsWarning",
+    "SktransferError",
+    "StoreWarning",
+    "TrainingDivergedError",
+    "UnknownBackboneError",
+    "UnreadableImage",
+    "WeightsError",
+]
+
+
+class SktransferError(Exception):
+    """Base of every error that sktransfer raises on its own account."""
+
+
+class UnreadableImage(SktransferError, ValueError):
+    """One picture cannot be read; the message is the reason."""
+
+
+class ImageProblem(NamedTuple):
+    """One picture that could not be read.
+
+    Parameters
+    ----------
+    position : int
+        Row of the picture in ``X``, counted from 0.
+    path : str or None
+        The path that was given, or None for a picture that was given as bytes or pixels.
+    reason : str
+        Why it could not be read.
+    """
+
+    position: int
+    path: str | None
+    reason: str
+
+
+class ImageReadError(SktransferError, ValueError):
+    """Some pictures could not be read; all the others were embedded first.
+
+    Parameters
+    ----------
+    errors : list of ImageProblem
+        Every picture that failed, in the order of ``X``.
+
+    Attributes
+    ----------
+    errors : list of ImageProblem
+        As given.
+    """
+
+    #: How many pictures the message lists before it only counts the rest.
+    LISTED = 20
+
+    def __init__(self, errors):
+        self.errors = [ImageProblem(*error) for error in errors]
+        super().__init__(self.errors)
+
+    def __str__(self):
+        lines = [
+            f"  [{position}] {path or '(given in memory)'}: {reason}"
+            for position, path, reason in self.errors[: self.LISTED]
+        ]
+        if len(self.errors) > self.LISTED:
+            lines.append(
+                f"  ... and {len(self.errors) - self.LISTED} more in the `errors` attribute"
+            )
+        return (
+            f"{len(self.errors)} picture(s) could not be read; the others were embedded and, with "
+            "a cache, stored:\n"
+            + "\n".join(lines)
+            + '\nHint: mend or remove them, or pass on_error="nan" to '
+            "get rows of NaN for them."
+        )
+
+
+class ImageReadWarning(UserWarning):
+    """Some pictures could not be read and their rows are NaN (``on_error="nan"``)."""
+
+
+class UnknownBackboneError(SktransferError, ValueError):
+    """No backbone has that name."""
+
+
+class WeightsError(SktransferError, RuntimeError):
+    """Pretrained weights could not be had, or do not fit the network."""
+
+
+class FingerprintMismatchError(WeightsError):
+    """The weights at hand are not those with which an estimator was fitted."""
+
+
+class MissingExtraError(SktransferError, ImportError):
+    """An optional dependency is needed and not installed; the message names the extra."""
+
+
+class RandomWeightsWarning(UserWarning):
+    """A network with random weights is being used, because ``weights=None`` asked for it."""
+
+
+class StoreWarning(UserWarning):
+    """The store of embeddings cannot be used as asked; results are right but slower."""
+
+
+class TrainingDivergedError(SktransferError, ValueError):
+    """The loss of a head is no longer a number; the message names the learning rate."""
