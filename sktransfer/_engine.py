@@ -1,0 +1,220 @@
+"""Run a frozen network over pictures at the machine's speed.
+
+On a CPU a task is a handful of pictures, as many as the network takes at once: one thread of the
+shared pool reads, decodes, resizes and embeds them. As many tasks run as there are cores, so that
+decoding and inference fill each other's gaps with nothing handed over between threads. On an
+accelerator the pool only decodes, one batch ahead of the device.
+"""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import torch
+
+from ._runners import OpenVinoRunner, TorchRunner
+from ._threads import map_unordered, shared_pool, single_threaded_kernels, thread_share
+from .backbones import load_backbone
+from .exceptions import UnreadableImage
+from .images import decode_image, fit_to_network
+
+#: Runners kept ready for the next call; each holds a network of its own.
+_MOST_RUNNERS = 4
+
+
+class _Runners:
+    """Networks ready to run, shared by all threads; the least recently used goes first."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._runners = OrderedDict()
+
+    def get(self, key, build):
+        with self._lock:
+            if key not in self._runners:
+                self._runners[key] = build()
+            self._runners.move_to_end(key)
+            while len(self._runners) > _MOST_RUNNERS:
+                self._runners.popitem(last=False)
+            return self._runners[key]
+
+
+_runners = _Runners()
+# A child of a fork has the parent's memory but none of its threads: it builds its own.
+os.register_at_fork(after_in_child=lambda: _runners.__init__())
+
+
+def runner_for(spec, runtime, model_dir=None):
+    """Return what runs the network of ``spec``, building and loading it at the first use.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Which network.
+    runtime : Runtime
+        Where and how.
+    model_dir : path-like or None
+        Where OpenVINO's conversions are kept for later processes; None keeps none.
+
+    Returns
+    -------
+    callable
+        uint8 (rows, 3, S, S) to float32 (rows, n_features), on ``runtime.device`` or the CPU.
+    """
+    n_threads = thread_share() if runtime.engine == "openvino" else 1
+    name = _runner_name(spec, runtime)
+    own = spec.module is not None
+    preprocessing = spec.preprocessing
+
+    def build():
+        if runtime.engine == "openvino":
+            return OpenVinoRunner(
+                partial(load_backbone, spec),
+                preprocessing,
+                runtime,
+                n_threads=n_threads,
+                model_dir=None if own else model_dir,
+                name=name,
+            )
+        return TorchRunner(load_backbone(spec), preprocessing, runtime, own_module=own)
+
+    return _runners.get((name, n_threads), build)
+
+
+def _runner_name(spec, runtime):
+    """Name, also of a file, that is equal exactly for runners that do the same."""
+    what = f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}|{runtime.device}"
+    return f"{spec.name.replace(':', '_')}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+def embed(pictures, positions, runner, spec, runtime, *, digests, max_pixels, batch_size):
+    """Embed some of the pictures.
+
+    Parameters
+    ----------
+    pictures : list
+        Pictures of any kind.
+    positions : iterable of int
+        Which of them; drawn from as there is room.
+    runner : callable
+        From `runner_for`.
+    spec : BackboneSpec
+        Whose preprocessing is used.
+    runtime : Runtime
+        That of the runner.
+    digests : list of bytes
+        What was digested of each picture; a file that changed since is refused.
+    max_pixels : int
+        Larger pictures are refused undecoded.
+    batch_size : int
+        At most half as many pictures are under way at a time (on a CPU, and at least one pass).
+
+    Yields
+    ------
+    (int, ndarray of shape (n_features,) or UnreadableImage)
+        Position and embedding of each picture, as they are done.
+    """
+    read = partial(_read, pictures, digests, spec.preprocessing, max_pixels)
+    groups = _groups(positions, runtime.rows)
+    n_threads = thread_share()
+    with single_threaded_kernels():
+        if runtime.on_cpu:
+            # One task more than threads, so that none waits for this one to hand it the next.
+            limit = max(1, min(n_threads + 1, batch_size // 2 // runtime.rows))
+            task = partial(_embed_group, read, runner, spec, runtime)
+            for results in map_unordered(task, groups, limit):
+                yield from results
+        else:
+            yield from _embed_on_accelerator(read, runner, spec, runtime, groups, n_threads)
+
+
+def _groups(positions, rows):
+    positions = iter(positions)
+    while group := list(islice(positions, rows)):
+        yield group
+
+
+def _read(pictures, digests, preprocessing, max_pixels, position):
+    """Decode one picture and fit it to the network, or return why that cannot be done."""
+    try:
+        image = decode_image(pictures[position], max_pixels, digests[position])
+        return fit_to_network(image, preprocessing)
+    except UnreadableImage as error:
+        return error
+
+
+def _fill(images, spec, runtime, *, pinned=False):
+    """One uint8 batch of full size; rows without a picture are black and their result unused."""
+    size = spec.preprocessing.image_size
+    batch = torch.zeros(runtime.rows, 3, size, size, dtype=torch.uint8, pin_memory=pinned)
+    for row, image in enumerate(images):
+        batch[row] = image
+    return batch
+
+
+def _sort_out(group, images):
+    """Split a group into (position, reason) of the unreadable and what the network shall see."""
+    pairs = list(zip(group, images, strict=True))
+    bad = [(p, image) for p, image in pairs if isinstance(image, UnreadableImage)]
+    good = [(p, image) for p, image in pairs if not isinstance(image, UnreadableImage)]
+    return bad, [p for p, _ in good], [image for _, image in good]
+
+
+def _embed_group(read, runner, spec, runtime, group):
+    """Work of one thread of the pool on a CPU."""
+    results, positions, images = _sort_out(group, [read(position) for position in group])
+    if images:
+        rows = _checked(runner(_fill(images, spec, runtime)), spec, runtime)
+        results += zip(positions, rows, strict=False)
+    return results
+
+
+def _checked(rows, spec, runtime):
+    """Embeddings as an array, after a look at their shape: own modules may return anything."""
+    if tuple(rows.shape) != (runtime.rows, spec.n_features):
+        raise ValueError(
+            f"The backbone {spec.name!r} gave an output of shape {tuple(rows.shape)} for "
+            f"{runtime.rows} pictures; expected ({runtime.rows}, {spec.n_features})."
+        )
+    return np.asarray(rows)
+
+
+def _embed_on_accelerator(read, runner, spec, runtime, groups, n_threads):
+    """Decode in the pool, one batch ahead of the device, and copy while it computes."""
+    pinned = runtime.device.startswith("cuda")
+
+    def decoded():
+        """Yield (group, pictures), each group decoded while the one before is being embedded."""
+        pool, ahead = shared_pool(), None
+        for group in groups:
+            # Slices, not single pictures: never more tasks at work than our share of threads.
+            parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
+            tasks = [pool.submit(lambda part: [(p, read(p)) for p in part], p) for p in parts]
+            if ahead is not None:
+                yield ahead
+            ahead = group, tasks
+        if ahead is not None:
+            yield ahead
+
+    waiting = None
+    for group, tasks in decoded():
+        images = dict(pair for task in tasks for pair in task.result())
+        bad, positions, good = _sort_out(group, [images[position] for position in group])
+        yield from bad
+        if good:
+            pixels = _fill(good, spec, runtime, pinned=pinned)
+            rows = runner(pixels.to(runtime.device, non_blocking=pinned))
+            # The device works on this batch while the one before is handed over.
+            waiting, previous = (positions, pixels, rows), waiting
+            yield from _handed_over(previous, spec, runtime)
+    yield from _handed_over(waiting, spec, runtime)
+
+
+def _handed_over(batch, spec, runtime):
+    if batch is not None:
+        positions, _, rows = batch
+        yield from zip(positions, _checked(rows.cpu(), spec, runtime), strict=False)

@@ -1,0 +1,257 @@
+"""Ways to run a frozen network: torch on the CPU, OpenVINO on the CPU, torch on an accelerator.
+
+A runner takes a uint8 batch ``(rows, 3, S, S)`` of a fixed number of rows and gives float32
+embeddings ``(rows, n_features)``. The number of rows never varies, because kernels round
+differently for batches of different sizes: a row's bits then depend on its picture alone.
+"""
+
+import copy
+import os
+import queue
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .exceptions import MissingExtraError
+
+# Pictures in one forward pass on a CPU. Small, since each pass has one thread and activations
+# should stay in the cache; benchmarks/embedding.py shows what other numbers cost.
+ROWS_ON_CPU = {
+    ("openvino", "float32"): 1,
+    ("openvino", "bfloat16"): 2,
+    ("torch", "float32"): 4,
+    ("torch", "bfloat16"): 8,
+}
+ROWS_ON_ACCELERATOR = 64
+TORCH_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a network runs; all of it is settled, nothing is "auto" any more.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda", "cuda:1", "mps".
+    precision : {"float32", "bfloat16", "float16"}
+        Precision of the forward pass; embeddings are float32 in any case.
+    engine : {"torch", "openvino"}
+        What runs the network.
+    rows : int
+        Pictures in one forward pass.
+    """
+
+    device: str
+    precision: str
+    engine: str
+    rows: int
+
+    @property
+    def on_cpu(self):
+        return self.device == "cpu"
+
+    def key(self):
+        """Stable text of all that can change a result's bits."""
+        return f"{self.engine}|{self.device.split(':')[0]}|{self.precision}|rows={self.rows}"
+
+
+def resolve_runtime(device, precision, engine, *, batch_size=None, own_module=False):
+    """Settle "auto" for this machine, and refuse what it cannot do.
+
+    Raises
+    ------
+    MissingExtraError
+        If OpenVINO is asked for and not installed.
+    ValueError
+        If the device is not there, or device, precision and engine do not go together.
+    """
+    device = _resolve_device(device)
+    on_cpu = device == "cpu"
+    if engine == "auto":
+        # A user's own module may do anything in its forward; only torch is sure to run it as is.
+        engine = "openvino" if on_cpu and not own_module and has_openvino() else "torch"
+    if engine == "openvino" and not on_cpu:
+        raise ValueError(
+            f'engine="openvino" runs on the CPU, and device is {device!r}. '
+            'Pass device="cpu", or engine="torch".'
+        )
+    if engine == "openvino" and not has_openvino():
+        raise MissingExtraError(
+            'engine="openvino" needs OpenVINO, which is not installed: '
+            'pip install "sktransfer[fast]", or pass engine="torch".'
+        )
+    _check_precision(precision, on_cpu)
+    rows = ROWS_ON_CPU[engine, precision] if on_cpu else batch_size or ROWS_ON_ACCELERATOR
+    return Runtime(device, precision, engine, rows)
+
+
+def _resolve_device(device):
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f'device={device!r} is no device; use "auto", "cpu", "cuda".') from error
+    present = {
+        "cpu": lambda: True,
+        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+    }
+    if device.type not in present:
+        raise ValueError(f'device="{device}" is not supported; use "cpu", "cuda" or "mps".')
+    if not present[device.type]():
+        raise ValueError(f'device="{device}" is not there on this machine; use "auto" or "cpu".')
+    return str(device)
+
+
+def _check_precision(precision, on_cpu):
+    if on_cpu and precision == "float16":
+        raise ValueError('precision="float16" needs a GPU; on a CPU use "float32" or "bfloat16".')
+    if on_cpu and precision == "bfloat16" and not has_bfloat16():
+        raise ValueError(
+            'precision="bfloat16" needs a CPU with AVX-512 or Arm bf16 instructions, which this '
+            'one lacks; use precision="float32".'
+        )
+
+
+def has_bfloat16():
+    """Whether this CPU computes in bfloat16 at speed."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_openvino():
+    """Whether OpenVINO can be imported; does not import it."""
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+class NormalisedNetwork(nn.Module):
+    """A network behind the normalisation of uint8 pixels that it was trained with."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255))
+
+    def forward(self, pixels):
+        return self.network((pixels.to(self.mean.dtype) - self.mean) * self.scale)
+
+
+def fold_batch_norm(network):
+    """Return a copy with batch norms folded into the convolutions before them, where possible.
+
+    A network whose forward cannot be traced comes back as a plain copy: right, only slower.
+    """
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    try:
+        return fuse(network)
+    except (TraceError, TypeError, RuntimeError, AttributeError, NotImplementedError):
+        return copy.deepcopy(network)
+
+
+class TorchRunner:
+    """Eager torch: channels_last, and batch norms folded unless the module is the user's own."""
+
+    def __init__(self, network, preprocessing, runtime, *, own_module=False):
+        self.runtime = runtime
+        self.dtype = TORCH_DTYPES[runtime.precision]
+        network = copy.deepcopy(network) if own_module else fold_batch_norm(network)
+        # The pixels are normalised in float32 and rounded once, also for half precision.
+        network = network.to(runtime.device, self.dtype, memory_format=torch.channels_last)
+        self.network = network.eval()
+        self.normalise = NormalisedNetwork(nn.Identity(), preprocessing.mean, preprocessing.std).to(
+            runtime.device
+        )
+
+    @torch.inference_mode()
+    def __call__(self, pixels):
+        normalised = self.normalise(pixels).to(self.dtype, memory_format=torch.channels_last)
+        return self.network(normalised).float()
+
+
+class OpenVinoRunner:
+    """A model compiled by OpenVINO, with one stream of one thread for each core of our share."""
+
+    def __init__(self, load_network, preprocessing, runtime, *, n_threads, model_dir, name):
+        import openvino
+
+        core = openvino.Core()
+        path = model_dir and Path(model_dir) / f"{name}.xml"
+        model = self._read(core, path)
+        if model is None:
+            model = self._convert(openvino, load_network(), preprocessing, runtime.rows)
+            self._save(openvino, model, path)
+        settings = {
+            "NUM_STREAMS": n_threads,
+            "INFERENCE_NUM_THREADS": n_threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bfloat16" else "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        self.requests = queue.LifoQueue()
+        for _ in range(n_threads):
+            self.requests.put(compiled.create_infer_request())
+
+    @staticmethod
+    def _convert(openvino, network, preprocessing, rows):
+        whole = NormalisedNetwork(network, preprocessing.mean, preprocessing.std).eval()
+        size = preprocessing.image_size
+        shape = (rows, 3, size, size)
+        with warnings.catch_warnings(), torch.inference_mode():
+            # OpenVINO reads what torch.jit.trace records, which torch calls deprecated. Checking
+            # the trace by running it again takes most of a minute and finds nothing here.
+            warnings.simplefilter("ignore")
+            traced = torch.jit.trace(
+                whole, torch.zeros(shape, dtype=torch.uint8), check_trace=False
+            )
+            return openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
+
+    @staticmethod
+    def _read(core, path):
+        """Read an earlier conversion; None when there is none, or it is damaged."""
+        if path is None or not path.exists():
+            return None
+        try:
+            return core.read_model(path)
+        except RuntimeError:
+            return None
+
+    @staticmethod
+    def _save(openvino, model, path):
+        """Keep the conversion for later processes; a disk that refuses costs only their time."""
+        if path is None:
+            return
+        temporary = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}.xml")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            openvino.save_model(model, temporary, compress_to_fp16=False)
+            # The weights first: a description is never there without them.
+            os.replace(temporary.with_suffix(".bin"), path.with_suffix(".bin"))
+            os.replace(temporary, path)
+        except (OSError, RuntimeError):
+            temporary.with_suffix(".bin").unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+    def __call__(self, pixels):
+        request = self.requests.get()
+        try:
+            (rows,) = request.infer([np.ascontiguousarray(pixels.numpy())]).values()
+            return torch.from_numpy(np.array(rows, dtype=np.float32))
+        finally:
+            self.requests.put(request)
