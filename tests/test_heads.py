@@ -1,0 +1,563 @@
+"""HeadClassifier: scikit-learn's common checks, what it promises on top, and its errors."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
+from sklearn.ensemble import StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from skorch.callbacks import Callback
+
+from sktransfer.exceptions import TrainingDivergedError
+from sktransfer.heads import HeadClassifier, lr_range_test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny networks train many times faster on one thread where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    return make_classification(300, 20, n_informative=8, n_classes=3, class_sep=1.5, random_state=0)
+
+
+def weights(head):
+    return torch.cat([p.detach().flatten() for p in head.net_.module_.parameters()]).numpy()
+
+
+@parametrize_with_checks(
+    [
+        HeadClassifier(),
+        HeadClassifier(hidden_units=(16, 8), dropout=0.2, batch_norm=True),
+        make_pipeline(StandardScaler(), HeadClassifier()),
+    ]
+)
+def test_common_checks(estimator, check):
+    check(estimator)
+
+
+# Targets
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [3, 7], [False, True], ["a", "b", "c"]])
+def test_labels_of_any_type_come_back(blobs, labels):
+    X, y = blobs
+    y = np.array(labels)[y % len(labels)]
+    head = HeadClassifier(random_state=0).fit(X, y)
+    assert head.classes_.tolist() == labels
+    assert head.predict(X).dtype == y.dtype
+    logits, proba = head.decision_function(X), head.predict_proba(X)
+    assert logits.shape == ((300,) if len(labels) == 2 else (300, len(labels)))
+    assert np.allclose(proba.sum(axis=1), 1, atol=1e-6)
+    if len(labels) == 2:
+        assert np.allclose(proba[:, 1], 1 / (1 + np.exp(-logits)), atol=1e-6)
+    else:
+        softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        assert np.allclose(proba, softmax, atol=1e-6)
+
+
+def test_several_labels_a_row():
+    X, y = make_multilabel_classification(400, 20, n_classes=4, random_state=0)
+    head = HeadClassifier(max_epochs=100, random_state=0).fit(X, y)
+    proba = head.predict_proba(X)
+    assert head.target_type_ == "multilabel-indicator"
+    assert proba.shape == y.shape
+    assert np.array_equal(head.predict(X), proba > 0.5)
+    assert (head.predict(X) == y).mean() > 0.82
+    smooth = HeadClassifier(label_smoothing=0.4, max_epochs=100, random_state=0).fit(X, y)
+    assert np.abs(smooth.decision_function(X)).mean() < np.abs(head.decision_function(X)).mean()
+
+
+def test_several_labels_a_row_incrementally():
+    X, y = make_multilabel_classification(400, 20, n_classes=4, random_state=0)
+    head = HeadClassifier(random_state=0)
+    for _ in range(60):
+        head.partial_fit(X, y)
+    assert (head.predict(X) == y).mean() > 0.82
+
+
+# Accuracy and shapes
+
+
+def test_default_is_as_good_as_a_tuned_logistic_regression(digits):
+    X, y = digits
+    grid = {"logisticregression__C": [0.01, 0.1, 1.0]}
+    tuned = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), grid)
+    ours = cross_val_score(HeadClassifier(random_state=0), X, y, cv=3).mean()
+    assert ours > cross_val_score(tuned, X, y, cv=3).mean() - 0.01
+
+
+def test_shapes_can_be_searched(blobs):
+    grid = {"hidden_units": [(), 16, (16, 8)], "dropout": [0.0, 0.3], "batch_norm": [False, True]}
+    search = GridSearchCV(
+        HeadClassifier(max_epochs=2, random_state=0), grid, cv=2, error_score="raise"
+    )
+    search.fit(*blobs)
+    assert len(search.cv_results_["params"]) == 12
+
+
+def test_layers_are_in_the_order_of_the_tutorials(blobs):
+    head = HeadClassifier((16, 8), dropout=0.5, batch_norm=True, max_epochs=1).fit(*blobs)
+    names = [type(layer).__name__ for layer in head.net_.module_[1]]
+    dense = ["Linear", "ReLU", "Dropout"]
+    assert names == ["BatchNorm1d", *dense, *dense, "Linear"]
+
+
+@pytest.mark.parametrize("scaling", ["global", "feature", None])
+def test_scaling(blobs, scaling):
+    X, y = blobs
+    head = HeadClassifier(scaling=scaling, max_epochs=1).fit(X * np.arange(1, 21) + 5, y)
+    scaled = X * np.arange(1, 21) + 5
+    if scaling is None:
+        assert len(head.net_.module_) == 1
+        return
+    scaled = head.net_.module_[0](torch.as_tensor(scaled, dtype=torch.float32)).numpy()
+    assert np.allclose(scaled.mean(axis=0), 0, atol=1e-5)
+    variance = scaled.var(axis=0)
+    assert np.allclose(variance.mean() if scaling == "global" else variance, 1, atol=1e-4)
+    assert (np.ptp(variance) > 0.5) == (scaling == "global")
+
+
+class Own(torch.nn.Module):
+    """A network of a user's."""
+
+    def __init__(self, n_features, n_outputs, width=4):
+        super().__init__()
+        self.first = torch.nn.Linear(n_features, width)
+        self.last = torch.nn.Linear(width, n_outputs)
+
+    def forward(self, X):
+        return self.last(torch.relu(self.first(X)))
+
+
+def test_own_module(blobs):
+    head = HeadClassifier(module=Own, module_params={"width": 32}, random_state=0).fit(*blobs)
+    assert head.net_.module_[1].first.out_features == 32
+    assert head.score(*blobs) > 0.8
+    assert np.array_equal(
+        pickle.loads(pickle.dumps(head)).predict(blobs[0]), head.predict(blobs[0])
+    )
+
+
+def test_own_module_that_gives_the_wrong_shape(blobs):
+    def wrong(n_features, n_outputs):
+        return torch.nn.Linear(n_features, n_outputs + 1)
+
+    with pytest.raises(ValueError, match=r"logits of shape \(n_rows, 3\).*shape \(2, 4\)"):
+        HeadClassifier(module=wrong).fit(*blobs)
+
+
+def test_own_module_goes_with_no_layers_of_ours(blobs):
+    with pytest.raises(ValueError, match="hidden_units, dropout would be ignored"):
+        HeadClassifier(8, dropout=0.1, module=Own).fit(*blobs)
+    with pytest.raises(ValueError, match="class or a function"):
+        HeadClassifier(module=Own(20, 3)).fit(*blobs)
+
+
+@pytest.mark.parametrize("hidden_units", [(8, 0), (8, "wide"), [2.5]])
+def test_widths_that_are_none(blobs, hidden_units):
+    with pytest.raises(ValueError, match="hidden_units must be a positive whole number"):
+        HeadClassifier(hidden_units).fit(*blobs)
+
+
+# Optimisers and schedules
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop", "adagrad", torch.optim.NAdam])
+def test_optimizers(blobs, optimizer):
+    head = HeadClassifier(optimizer=optimizer, lr=0.01, random_state=0).fit(*blobs)
+    assert head.score(*blobs) > 0.7
+
+
+def test_optimizer_without_weight_decay(blobs):
+    head = HeadClassifier(optimizer=torch.optim.LBFGS, lr=0.1, schedule=None, max_epochs=5)
+    head.set_params(batch_size=300)
+    assert clone(head).set_params(weight_decay=0, random_state=0).fit(*blobs).score(*blobs) > 0.7
+    with pytest.raises(ValueError, match="LBFGS has no weight decay; set weight_decay=0"):
+        head.set_params(weight_decay=0.1).fit(*blobs)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "params"),
+    [
+        ("cosine", None),
+        ("one_cycle", {"pct_start": 0.5}),
+        ("step", {"gamma": 0.5}),
+        ("exponential", None),
+        ("plateau", {"patience": 0, "threshold": 10.0}),
+        (torch.optim.lr_scheduler.MultiStepLR, {"milestones": [2, 4]}),
+    ],
+)
+def test_schedules_change_the_learning_rate(blobs, schedule, params):
+    head = HeadClassifier(
+        schedule=schedule, schedule_params=params, lr=0.01, max_epochs=8, random_state=0
+    ).fit(*blobs)
+    assert head.net_.optimizer_.param_groups[0]["lr"] < 0.009
+    again = clone(head).set_params(warm_start=True).fit(*blobs)
+    last = again.net_.optimizer_.param_groups[0]["lr"]
+    assert again.fit(*blobs).net_.optimizer_.param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_learning_rate_range(blobs):
+    head = HeadClassifier(16, schedule=None, random_state=0)
+    curve = lr_range_test(head, *blobs, n_steps=60)
+    assert not hasattr(head, "net_")
+    assert len(curve.learning_rates) == len(curve.losses) == len(curve.smoothed)
+    assert np.isfinite(curve.losses).all()
+    assert 1e-4 < curve.suggestion < 1
+    assert head.set_params(lr=curve.suggestion).fit(*blobs).score(*blobs) > 0.8
+    with pytest.raises(ValueError, match="start must be positive and below end"):
+        lr_range_test(head, *blobs, start=1.0, end=0.1)
+
+
+# Weights, order, seeds
+
+
+def test_weights_and_repetition_are_the_same_bit_by_bit(blobs):
+    X, y = blobs
+    times = np.random.default_rng(0).integers(0, 4, len(X))
+    head = HeadClassifier(16, dropout=0.3, batch_norm=True, max_epochs=3, random_state=0)
+    weighted = clone(head).fit(X, y, sample_weight=times)
+    order = np.random.default_rng(1).permutation(times.sum())
+    repeated = clone(head).fit(X.repeat(times, axis=0)[order], y.repeat(times)[order])
+    assert np.array_equal(weights(weighted), weights(repeated))
+    assert not np.array_equal(weights(weighted), weights(clone(head).fit(X, y)))
+
+
+def test_balanced_class_weights_find_the_rare_class():
+    X, y = make_classification(1000, 10, weights=[0.95], class_sep=0.5, random_state=0)
+    plain = HeadClassifier(random_state=0).fit(X, y)
+    balanced = HeadClassifier(class_weight="balanced", random_state=0).fit(X, y)
+    assert balanced.predict(X).sum() > 2 * plain.predict(X).sum()
+    share = np.bincount(y)
+    given = HeadClassifier(class_weight={0: 500 / share[0], 1: 500 / share[1]}, random_state=0)
+    assert np.allclose(weights(given.fit(X, y)), weights(balanced), atol=1e-4)
+
+
+def test_refits_are_equal_and_leave_the_users_generators_alone(blobs):
+    head = HeadClassifier(8, dropout=0.5, max_epochs=3, random_state=3)
+    state = torch.get_rng_state()
+    first = weights(clone(head).fit(*blobs))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(weights(clone(head).fit(*blobs)), first)
+    assert not np.array_equal(weights(clone(head).set_params(random_state=4).fit(*blobs)), first)
+
+
+def test_warm_start_goes_on(blobs):
+    head = HeadClassifier(max_epochs=5, warm_start=True, random_state=0).fit(*blobs)
+    before = head.net_.history[-1, "train_loss"]
+    head.set_params(lr=0.01).fit(*blobs)
+    assert head.n_epochs_ == 10
+    assert head.net_.history[-1, "train_loss"] < before
+    with pytest.raises(ValueError, match=r"built with hidden_units=\(\)"):
+        head.set_params(hidden_units=4).fit(*blobs)
+    with pytest.raises(ValueError, match=r"does not know: \[9\]"):
+        head.set_params(hidden_units=()).fit(blobs[0], np.where(blobs[1] == 0, 9, blobs[1]))
+
+
+def test_partial_fit_reaches_what_fit_reaches(blobs):
+    X, y = blobs
+    head = HeadClassifier(random_state=0)
+    for _ in range(15):
+        for part in np.array_split(np.arange(len(X)), 3):
+            head.partial_fit(X[part], y[part], classes=[0, 1, 2])
+    assert head.n_epochs_ == 45
+    assert head.score(X, y) > HeadClassifier(random_state=0).fit(X, y).score(X, y) - 0.03
+    with pytest.raises(ValueError, match=r"does not know: \[5\]"):
+        head.partial_fit(X[:3], [0, 1, 5])
+
+
+@pytest.mark.parametrize(
+    "params", [{"early_stopping": True}, {"class_weight": "balanced"}, {"checkpoint_dir": "here"}]
+)
+def test_partial_fit_refuses_what_it_cannot_do(blobs, params):
+    with pytest.raises(ValueError, match=f"partial_fit .* cannot use {next(iter(params))}"):
+        HeadClassifier(**params).partial_fit(*blobs, classes=[0, 1, 2])
+
+
+# Validation and early stopping
+
+
+def test_early_stopping_restores_the_best_epoch(blobs):
+    X, y = blobs
+    head = HeadClassifier(
+        64, early_stopping=True, n_iter_no_change=3, max_epochs=200, lr=0.03, random_state=0
+    ).fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    losses = head.net_.history[:, "valid_loss"]
+    assert head.n_epochs_ < 200
+    assert head.best_epoch_ == np.argmin(losses) + 1
+    assert head.n_epochs_ == head.best_epoch_ + 3
+    proba = head.predict_proba(X[200:])
+    loss = -np.log(proba[np.arange(100), y[200:]]).mean()
+    assert loss == pytest.approx(min(losses), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "scoring", ["accuracy", "balanced_accuracy", "neg_log_loss", "roc_auc_ovr"]
+)
+def test_early_stopping_on_a_named_metric(blobs, scoring):
+    head = HeadClassifier(
+        early_stopping=True, scoring=scoring, n_iter_no_change=4, validation_fraction=0.3,
+        tol=0, max_epochs=60, random_state=0,
+    ).fit(*blobs)  # fmt: skip
+    scores = head.net_.history[:, f"valid_{scoring}"]
+    assert head.best_epoch_ == np.argmax(scores) + 1
+
+
+def test_a_share_is_stratified_and_no_row_lies_on_both_sides():
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    y = np.repeat([0, 1], [36, 4])
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            seen.append((dataset_train, dataset_valid))
+
+    head = HeadClassifier(early_stopping=True, validation_fraction=0.25, max_epochs=1)
+    head.set_params(callbacks=[Spy()]).fit(X.repeat(3, axis=0), y.repeat(3))
+    train, valid = seen[0]
+    assert np.bincount(valid.y.numpy()).tolist() == [9, 1]
+    both = {tuple(row.tolist()) for row in train.X} & {tuple(row.tolist()) for row in valid.X}
+    assert not both
+
+
+def test_splitter_says_which_rows_validate(blobs):
+    X, y = blobs
+    fold = np.where(np.arange(len(X)) < 250, -1, 0)
+    head = HeadClassifier(validation_splitter=PredefinedSplit(fold), max_epochs=2, random_state=0)
+    given = clone(head).set_params(validation_splitter=None)
+    given.fit(X[:250], y[:250], X_val=X[250:], y_val=y[250:])
+    losses = head.fit(X, y).net_.history[:, "valid_loss"]
+    assert losses == given.net_.history[:, "valid_loss"]
+    pairs = [(np.arange(250), np.arange(250, 300))]
+    again = clone(head).set_params(validation_splitter=pairs).fit(X, y)
+    assert losses == again.net_.history[:, "valid_loss"]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class Killer(Callback):
+    """Kill training after some epochs."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) > self.epoch:
+            raise Killed
+
+
+@pytest.mark.parametrize("schedule", [None, "cosine", "one_cycle", "plateau"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_resuming_gives_the_same_weights_bit_by_bit(blobs, tmp_path, schedule, early_stopping):
+    head = HeadClassifier(
+        16, dropout=0.3, early_stopping=early_stopping, n_iter_no_change=5, schedule=schedule,
+        max_epochs=12, random_state=0, checkpoint_dir=tmp_path / "whole",
+    )  # fmt: skip
+    whole = clone(head).fit(*blobs)
+    head.set_params(checkpoint_dir=tmp_path / "killed")
+    with pytest.raises(Killed):
+        clone(head).set_params(callbacks=[Killer(7)]).fit(*blobs)
+    starts = []
+
+    class Spy(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            starts.append(len(net.history))
+
+    resumed = clone(head).set_params(callbacks=[Spy()]).fit(*blobs)
+    assert 1 < starts[0] <= 8
+    assert np.array_equal(weights(resumed), weights(whole))
+    losses = [h.net_.history[:, "train_loss"] for h in (resumed, whole)]
+    assert losses[0] == losses[1]
+    starts.clear()
+    clone(head).set_params(callbacks=[Spy()]).fit(*blobs)
+    assert starts[0] == 1, "a finished fit is not resumed"
+
+
+def test_checkpoints_of_other_rows_and_parameters_have_files_of_their_own(blobs, tmp_path):
+    X, y = blobs
+    head = HeadClassifier(max_epochs=2, random_state=0, checkpoint_dir=tmp_path)
+    for fitted in (head, clone(head), clone(head).set_params(lr=0.5)):
+        fitted.fit(X, y)
+    head.fit(X[:-1], y[:-1])
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match="do not go together"):
+        head.set_params(warm_start=True).fit(X, y)
+
+
+# Progress and callbacks
+
+
+def test_verbosity(blobs, capsys):
+    HeadClassifier(max_epochs=2).fit(*blobs)
+    assert capsys.readouterr() == ("", "")
+    HeadClassifier(max_epochs=2, verbose=1).fit(*blobs)
+    assert "2/2" in capsys.readouterr().err
+    HeadClassifier(max_epochs=2, verbose=2).fit(*blobs)
+    assert "train_loss" in capsys.readouterr().out
+
+
+# Batches
+
+
+@pytest.mark.parametrize("n_rows", [129, 257, 2, 130])
+def test_a_last_batch_of_one_row_does_no_harm_to_batch_norm(n_rows):
+    X = np.random.default_rng(0).normal(size=(n_rows, 5))
+    sizes = []
+
+    class Spy(Callback):
+        def on_batch_end(self, net, batch=None, training=None, **kwargs):
+            sizes.append(len(batch[0]))
+
+    head = HeadClassifier(batch_norm=True, max_epochs=1, callbacks=[Spy()])
+    head.fit(X, np.arange(n_rows) % 2)
+    assert sum(sizes) == n_rows
+    assert min(sizes) > 1
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(1, 128), (10, 1)])
+def test_batch_norm_on_single_rows_says_what_to_do(n_rows, batch_size):
+    X, y = np.eye(10)[:n_rows], np.arange(n_rows) % 2
+    head = HeadClassifier(batch_norm=True, batch_size=batch_size)
+    with pytest.raises(ValueError, match="needs two different rows in every training batch"):
+        head.partial_fit(X, y, classes=[0, 1])
+
+
+# Devices and pickles
+
+
+def test_a_model_from_a_gpu_loads_on_a_machine_without_one(blobs, monkeypatch):
+    head = HeadClassifier(max_epochs=2, random_state=0).fit(*blobs)
+    expected = head.predict_proba(blobs[0])
+    head.net_.device = "cuda"
+    data = pickle.dumps(head)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    loaded = pickle.loads(data)
+    assert str(loaded.net_.device) == "cpu"
+    assert np.array_equal(loaded.predict_proba(blobs[0]), expected)
+    loaded.partial_fit(*blobs)
+    loaded.set_params(warm_start=True).fit(*blobs)
+
+
+def test_pickles_hold_no_rows(blobs):
+    X, y = np.tile(blobs[0], 50), blobs[1]
+    head = HeadClassifier(early_stopping=True, scoring="accuracy", max_epochs=2).fit(X, y)
+    assert len(pickle.dumps(head)) < X.astype(np.float32).nbytes / 4
+
+
+def test_devices_that_are_not_there(blobs, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="torch finds no such device here"):
+        HeadClassifier(device="cuda").fit(*blobs)
+    with pytest.raises(ValueError, match="is no device that torch knows"):
+        HeadClassifier(device="gpu").fit(*blobs)
+
+
+def test_importing_heads_leaves_skorch_alone():
+    code = "import sys, sktransfer.heads; sys.exit('skorch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Together with scikit-learn
+
+
+def test_stack_on_logits(blobs):
+    stack = StackingClassifier(
+        [("a", HeadClassifier(random_state=0)), ("b", HeadClassifier(8, random_state=1))],
+        final_estimator=HeadClassifier(random_state=0),
+        stack_method="decision_function",
+        cv=2,
+    ).fit(*blobs)
+    assert stack.final_estimator_.n_features_in_ == 6
+    assert stack.score(*blobs) > 0.8
+
+
+def test_calibration(blobs):
+    model = CalibratedClassifierCV(HeadClassifier(max_epochs=5), cv=2).fit(*blobs)
+    assert model.predict_proba(blobs[0]).shape == (300, 3)
+
+
+def test_validation_rows_pass_through_a_pipeline_by_routing(blobs):
+    X, y = blobs
+    with sklearn.config_context(enable_metadata_routing=True):
+        head = HeadClassifier(max_epochs=2, random_state=0)
+        head.set_fit_request(sample_weight=True, X_val=True, y_val=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        model = make_pipeline(scaler, head, transform_input=["X_val"])
+        ones = np.ones(200)
+        model.fit(X[:200], y[:200], sample_weight=ones, X_val=X[200:], y_val=y[200:])
+    assert "valid_loss" in model[-1].net_.history[-1]
+
+
+# Errors
+
+
+def test_nan_rows_point_to_unreadable_pictures(blobs):
+    X, y = blobs
+    X = X.copy()
+    X[[4, 9]] = np.nan
+    message = r'NaN in 2 of 300 rows, first in row 4.*on_error="nan".*errors_'
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier().fit(X, y)
+    head = HeadClassifier(max_epochs=1).fit(*blobs)
+    for method in (head.predict, head.predict_proba, head.decision_function):
+        with pytest.raises(ValueError, match=message):
+            method(X)
+    with pytest.raises(ValueError, match="infinity"):
+        head.predict(np.where(np.isnan(X), np.inf, X))
+
+
+def test_one_class():
+    with pytest.raises(ValueError, match="at least two classes, and y has only one class: 'cat'"):
+        HeadClassifier().fit(np.eye(3), ["cat"] * 3)
+    with pytest.raises(ValueError, match="one class where weights are positive"):
+        HeadClassifier().fit(np.eye(3), [0, 0, 1], sample_weight=[1, 1, 0])
+
+
+def test_too_few_rows_for_a_validation_split():
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    head = HeadClassifier(early_stopping=True)
+    with pytest.raises(ValueError, match=r"0\.1 of 12 .* is 2: too few .* the 3 classes"):
+        head.fit(X, np.arange(12) % 3)
+    with pytest.raises(ValueError, match="smallest class has 1"):
+        head.fit(X, [0] + [1] * 11)
+
+
+def test_a_loss_that_is_no_number_names_the_learning_rate(blobs):
+    head = HeadClassifier(16, optimizer="sgd", lr=1e30, schedule=None)
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1 with the learning rate lr=1e\+30"):
+        head.fit(*blobs)
+
+
+def test_validation_rows_come_with_targets(blobs):
+    with pytest.raises(ValueError, match="Pass X_val and y_val together"):
+        HeadClassifier().fit(*blobs, X_val=blobs[0])
+
+
+def test_class_weight_is_not_for_several_labels():
+    X, y = make_multilabel_classification(50, 5, n_classes=3, random_state=0)
+    with pytest.raises(ValueError, match="class_weight has no meaning for several labels"):
+        HeadClassifier(class_weight="balanced").fit(X, y)
