@@ -49,7 +49,7 @@ class _WithoutInitialisation(TorchFunctionMode):
 
 @contextlib.contextmanager
 def _building(random):
-    """Build seeded (``random``) or for weights to come, and leave the caller's random state alone."""
+    """Build with seeded weights, or for weights to come; the random state stays the caller's."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say about their own construction
         if random:

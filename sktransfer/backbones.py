@@ -20,6 +20,7 @@ from torch import nn
 
 from . import _networks
 from ._backbone_widths import TORCHVISION_WIDTHS
+from ._stages import backbone_stages, split_backbone
 from ._weights import SUFFIXES, file_digest, official_digest, official_file
 from .exceptions import (
     FingerprintMismatchError,
@@ -31,9 +32,11 @@ from .exceptions import (
 __all__ = [
     "BackboneSpec",
     "Preprocessing",
+    "backbone_stages",
     "list_backbones",
     "load_backbone",
     "resolve_backbone",
+    "split_backbone",
     "warn_if_random",
 ]
 
@@ -454,7 +457,7 @@ def _timm_architecture(name, weights):
     """Check name and tag, and return ``architecture[.tag]`` as timm takes it."""
     timm = _networks.import_timm()
     base, _, tag = name.removeprefix(_TIMM).partition(".")
-    if not timm.is_model(base):
+    if _networks.timm_configuration(base) is None:
         raise _unknown(name, [_TIMM + known for known in timm.list_models()])
     tags = [full.partition(".")[2] for full in timm.list_models(base, pretrained=True)]
     if isinstance(weights, str):
