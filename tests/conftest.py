@@ -5,7 +5,8 @@ import os
 import socket
 
 # Read by torch, OpenMP and matplotlib when they are first imported, here and in child processes.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread: the networks of the tests are so small that threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
