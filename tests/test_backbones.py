@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms._presets import ImageClassification
 
-from sktransfer import _networks, backbones
+from sktransfer import _named_backbones, _networks, backbones
 from sktransfer._backbone_widths import TORCHVISION_WIDTHS
 from sktransfer._weights import file_digest, official_file, read_state
 from sktransfer.backbones import (
@@ -151,8 +151,11 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [*((name, ".pth") for name in REFERENCES)]
+    + [("mnasnet0_5", ".safetensors"), ("mobilenet_v2", ".safetensors")],
+)
 def test_embedding_is_the_input_of_the_last_layer(name, suffix, tmp_path):
     network = build(name)
     spec = resolve_backbone(name, saved(network, tmp_path / f"w{suffix}"))
@@ -635,7 +638,7 @@ def test_bundled_weights_have_one_member(name):
 
 
 def test_preprocessing_travels_in_the_header_of_bundled_weights(tmp_path):
-    state = read_state(backbones._own("tiny_resnet"))
+    state = read_state(_named_backbones._own("tiny_resnet"))
     header = {
         "image_size": "160",
         "resize_size": "176",
