@@ -1,5 +1,6 @@
 """Rows are looked up, computed once and kept; no disk fails here and nobody else is about."""
 
+import gc
 import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -239,6 +240,7 @@ def test_memory_is_bounded_while_a_large_set_streams(store, monkeypatch):
         sizes = []
         for start in range(0, 1500, 150):
             embed(store, range(start, start + 150), batch_size=64)
+            gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()

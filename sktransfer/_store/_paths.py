@@ -103,7 +103,9 @@ def _files(pictures):
     directory, files = os.getcwd(), {}
     for position, picture in enumerate(pictures):
         if isinstance(picture, str | os.PathLike):
-            path = os.path.join(directory, os.fsdecode(picture))
+            path = os.fsdecode(picture)
+            if not path.startswith(os.sep):  # much faster than asking os.path for each
+                path = os.path.join(directory, path)
             if stamp := _stamp(path):
                 files[position] = path, stamp
     return files
