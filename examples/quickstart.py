@@ -108,7 +108,7 @@ start = time.perf_counter()
 search = GridSearchCV(
     make_transfer_pipeline(BACKBONES[0]),
     [
-        {"head__hidden_units": [(), (128,)], "head__dropout": [0.2]},
+        {"head__hidden_units": [(), (16,)], "head__dropout": [0.2]},
         {"head": [logistic], "head__logisticregression__C": [0.001, 0.01, 0.1]},
     ],
     cv=3,
