@@ -162,6 +162,8 @@ def optimizer_of(head, rows):
     """Return the optimiser's class and its arguments."""
     optimizer = OPTIMIZERS.get(head.optimizer, head.optimizer)
     params = {"momentum": 0.9} if head.optimizer == "sgd" else {}
+    if head.optimizer in ("adam", "adamw", "sgd"):
+        params["fused"] = True  # one kernel for all weights, where a head's are few and small
     if accepts(optimizer, "weight_decay"):
         params["weight_decay"] = weight_decay_of(head, rows)
     elif head.weight_decay not in ("auto", 0):
@@ -261,8 +263,8 @@ def train_net(head, net, train, valid, path, incremental):
     from sktransfer._training import TensorRows, epochs_done
 
     epochs = 1 if incremental else head.max_epochs
-    train = TensorRows.from_arrays(train, net.device)
-    valid = None if valid is None else TensorRows.from_arrays(valid, net.device)
+    train = TensorRows.from_arrays(train, net.module_, net.device)
+    valid = None if valid is None else TensorRows.from_arrays(valid, net.module_, net.device)
     net.callbacks = [
         *scoring_callbacks(head, valid),
         *([] if incremental else schedule_callbacks(head, net.lr, train, valid, epochs)),

@@ -84,7 +84,7 @@ class HeadLoss(nn.Module):
         return (losses.reshape(len(weight), -1).mean(dim=1) * weight).mean()
 
 
-class Head(nn.Sequential):
+class Head(nn.Module):
     """Scaling, if any, then the network that turns scaled features into logits.
 
     Parameters
@@ -100,9 +100,19 @@ class Head(nn.Sequential):
     """
 
     def __init__(self, n_features, n_outputs, make, mean=None, scale=None):
-        network = make(n_features=n_features, n_outputs=n_outputs)
-        check_outputs(network, n_features, n_outputs)
-        super().__init__(*([] if mean is None else [FeatureScaling(mean, scale)]), network)
+        super().__init__()
+        self.scaling = nn.Identity() if mean is None else FeatureScaling(mean, scale)
+        self.network = make(n_features=n_features, n_outputs=n_outputs)
+        check_outputs(self.network, n_features, n_outputs)
+
+    def forward(self, X):
+        return self.network(self.scaling(X))
+
+    def scale_(self, X):
+        """Scale rows in place, as :meth:`forward` scales them."""
+        if isinstance(self.scaling, FeatureScaling):
+            X.sub_(self.scaling.mean.cpu()).mul_(self.scaling.factor.cpu())
+        return X
 
 
 def build_head(n_features, n_outputs, hidden_units, dropout, batch_norm, activation):

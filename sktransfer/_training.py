@@ -46,33 +46,58 @@ class TensorRows(Dataset):
     Parameters
     ----------
     X : tensor of shape (n_rows, n_features)
-        Embeddings.
-    y : tensor of shape (n_rows,) or (n_rows, n_labels), default=None
-        Targets; zeros in their place where only features are wanted.
+        Embeddings, which the network's own scaling has gone over.
+    y : tensor of shape (n_rows,) or (n_rows, n_labels)
+        Targets.
     weight : tensor of shape (n_rows,), default=None
         Weights; None for equal ones.
     """
 
-    def __init__(self, X, y=None, weight=None):
+    def __init__(self, X, y, weight=None):
         self.X, self.y, self.weight = X, y, weight
 
     def __len__(self):
         return len(self.X)
 
     def __getitem__(self, rows):
-        X = self.X[rows]
-        y = torch.zeros(len(X)) if self.y is None else self.y[rows]
-        if self.weight is None:
-            return X, y
-        return {"X": X, "sample_weight": self.weight[rows]}, y
+        batch = {"scaled": self.X[rows]}
+        if self.weight is not None:
+            batch["sample_weight"] = self.weight[rows]
+        return batch, self.y[rows]
 
     @classmethod
-    def from_arrays(cls, rows, device):
-        """Make tensors of arrays, on the device where they fit there with ease."""
-        resident = rows.X.nbytes <= RESIDENT_BYTES
-        arrays = (rows.X, rows.y, rows.scaled_weight())
-        tensors = (None if a is None else torch.from_numpy(a) for a in arrays)
-        return cls(*(t.to(device) if resident and t is not None else t for t in tensors))
+    def from_arrays(cls, rows, module, device):
+        """Make tensors of arrays, on the device where they fit there with ease.
+
+        The arrays are used up: scaling, which is the same in each epoch, is done on them once.
+        """
+        X = module.scale_(torch.from_numpy(rows.X))
+        weight = rows.scaled_weight()
+        weight = None if weight is None else torch.from_numpy(weight)
+        tensors = (X, torch.from_numpy(rows.y), weight)
+        if rows.X.nbytes > RESIDENT_BYTES:
+            return cls(*tensors)
+        return cls(*(None if tensor is None else tensor.to(device) for tensor in tensors))
+
+
+class PlainRows(Dataset):
+    """Rows without targets, to be predicted on.
+
+    Parameters
+    ----------
+    X : tensor of shape (n_rows, n_features)
+        Embeddings as they are.
+    """
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        X = self.X[rows]
+        return X, torch.zeros(len(X))
 
 
 class TensorBatches:
@@ -133,15 +158,22 @@ class HeadNet(NeuralNetClassifier):
         """Do nothing: the head has checked everything."""
 
     def get_dataset(self, X, y=None):
-        return X if isinstance(X, TensorRows) else TensorRows(torch.as_tensor(X), y)
+        return X if isinstance(X, Dataset) else PlainRows(torch.as_tensor(X))
 
     def infer(self, x, **fit_params):
-        features = x["X"] if isinstance(x, Mapping) else x
-        return self.module_(features.to(self.device), **fit_params)
+        if isinstance(x, Mapping):
+            return self.module_.network(x["scaled"].to(self.device), **fit_params)
+        return self.module_(x.to(self.device), **fit_params)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        weight = X["sample_weight"].to(self.device) if isinstance(X, Mapping) else None
+        weight = X.get("sample_weight")
+        weight = None if weight is None else weight.to(self.device)
         return self.criterion_(y_pred, y_true.to(self.device), weight)
+
+    def _set_training(self, training=True):
+        # Walking over all layers in each step takes longer than the step of a small head.
+        if self.module_.training != training or self.criterion_.training != training:
+            super()._set_training(training)
 
     def predict(self, X):
         proba = self.predict_proba(X)

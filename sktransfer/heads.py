@@ -596,7 +596,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         with seeded(check_random_state(self.random_state).randint(2**31 - 1), device):
             net = begin_training(self, rows, len(self.classes_), device)
             check_batches(self, net, len(rows.X))
-            batches = TensorBatches(TensorRows.from_arrays(rows, device), self.batch_size, True)
+            batches = TensorBatches(
+                TensorRows.from_arrays(rows, net.module_, device), self.batch_size, True
+            )
             return list(losses_while_growing(net, batches, rates))
 
 
