@@ -8,6 +8,8 @@ differently for batches of different sizes: a row's bits then depend on its pict
 import copy
 import os
 import queue
+import shutil
+import tempfile
 import threading
 import warnings
 from dataclasses import dataclass
@@ -192,11 +194,15 @@ class OpenVinoRunner:
         import openvino
 
         core = openvino.Core()
-        path = model_dir and Path(model_dir) / f"{name}.xml"
-        model = self._read(core, path)
-        if model is None:
-            model = self._convert(openvino, load_network(), preprocessing, runtime.rows)
-            self._save(openvino, model, path)
+        # Always by way of a file: a model that was just converted rounds differently.
+        with tempfile.TemporaryDirectory() as own_dir:
+            model = model_dir and self._read(core, Path(model_dir) / f"{name}.xml")
+            if not model:
+                converted = self._convert(openvino, load_network(), preprocessing, runtime.rows)
+                file = Path(own_dir) / f"{name}.xml"
+                openvino.save_model(converted, file, compress_to_fp16=False)
+                self._keep(file, model_dir)
+                model = core.read_model(file)
         settings = {
             "NUM_STREAMS": n_threads,
             "INFERENCE_NUM_THREADS": n_threads,
@@ -223,30 +229,27 @@ class OpenVinoRunner:
             return openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
 
     @staticmethod
-    def _read(core, path):
+    def _read(core, file):
         """Read an earlier conversion; None when there is none, or it is damaged."""
-        if path is None or not path.exists():
-            return None
         try:
-            return core.read_model(path)
+            return core.read_model(file) if file.exists() else None
         except RuntimeError:
             return None
 
     @staticmethod
-    def _save(openvino, model, path):
-        """Keep the conversion for later processes; a disk that refuses costs only their time."""
-        if path is None:
+    def _keep(file, model_dir):
+        """Copy a conversion to where other processes find it; a full disk costs only time."""
+        if model_dir is None:
             return
-        temporary = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}.xml")
+        part = Path(model_dir) / f"{file.stem}.{os.getpid()}.{threading.get_ident()}.part"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            openvino.save_model(model, temporary, compress_to_fp16=False)
+            part.parent.mkdir(parents=True, exist_ok=True)
             # The weights first: a description is never there without them.
-            os.replace(temporary.with_suffix(".bin"), path.with_suffix(".bin"))
-            os.replace(temporary, path)
-        except (OSError, RuntimeError):
-            temporary.with_suffix(".bin").unlink(missing_ok=True)
-            temporary.unlink(missing_ok=True)
+            for suffix in (".bin", ".xml"):
+                shutil.copyfile(file.with_suffix(suffix), part)
+                os.replace(part, part.with_name(file.stem + suffix))
+        except OSError:
+            part.unlink(missing_ok=True)
 
     def __call__(self, pixels):
         request = self.requests.get()

@@ -1,0 +1,360 @@
+"""`ImageEmbedder`: right numbers, bits that depend on the picture alone, errors that help."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from counting import CountingBackbone, n_seen
+from PIL import Image
+from sklearn.base import clone
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.transforms.v2 import Normalize
+
+from sktransfer import ImageEmbedder, _engine
+from sktransfer._runners import OpenVinoRunner, has_bfloat16, has_openvino, resolve_runtime
+from sktransfer._threads import thread_share
+from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
+from sktransfer.datasets import make_shapes
+from sktransfer.exceptions import (
+    FingerprintMismatchError,
+    ImageReadError,
+    ImageReadWarning,
+    MissingExtraError,
+    RandomWeightsWarning,
+    UnknownBackboneError,
+)
+from sktransfer.images import decode_image, fit_to_network
+
+ENGINES = [
+    "torch",
+    pytest.param("openvino", marks=pytest.mark.skipif(not has_openvino(), reason="needs openvino")),
+]
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no bfloat16")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return make_shapes(n_samples=21, image_size=40, random_state=0).data
+
+
+@pytest.fixture
+def files(pictures, tmp_path):
+    paths = [tmp_path / f"{position:02}.png" for position in range(len(pictures))]
+    for path, pixels in zip(paths, pictures, strict=True):
+        Image.fromarray(pixels).save(path)
+    return [str(path) for path in paths]
+
+
+def relative_difference(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+# -------------------------------------------------------------------------------- right numbers
+
+
+@pytest.fixture(scope="module", params=["mobilenet_v3_small", "shufflenet_v2_x0_5"])
+def saved_network(request, pictures, tmp_path_factory):
+    """(name, weights file, the same network with its last layer removed)."""
+    torch.manual_seed(0)
+    network = get_model(request.param, weights=None)
+    tensors = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    network.train()(tensors)  # batch-norm statistics that keep activations at a normal size
+    file = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(network.state_dict(), file)
+    if hasattr(network, "fc"):
+        network.fc = nn.Identity()
+    else:
+        network.classifier[-1] = nn.Identity()
+    return request.param, file, network.eval()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equals_torchvisions_network_given_the_same_pixels(saved_network, engine, pictures):
+    name, file, network = saved_network
+    embedder = ImageEmbedder(name, weights=file, engine=engine)
+    found = embedder.fit_transform(pictures[:5])
+
+    preprocessing = embedder.preprocessing_
+    pixels = [fit_to_network(decode_image(p), preprocessing) for p in pictures[:5]]
+    normalise = Normalize(preprocessing.mean, preprocessing.std)
+    with torch.inference_mode():
+        expected = network(normalise(torch.stack(pixels) / 255)).numpy()
+    assert found.dtype == np.float32
+    assert relative_difference(found, expected) < 1e-4
+
+
+def test_close_to_torchvisions_whole_preset(saved_network, pictures):
+    name, file, network = saved_network
+    preset = get_model_weights(name).DEFAULT.transforms()
+    with torch.inference_mode():
+        expected = network(torch.stack([preset(Image.fromarray(p)) for p in pictures[:5]])).numpy()
+    found = ImageEmbedder(name, weights=file).fit_transform(pictures[:5])
+    # Pillow and torch round some resized pixels to neighbouring values.
+    assert relative_difference(found, expected) < 3e-3
+
+
+@pytest.mark.parametrize("backbone", ["tiny_mobilenet", "tiny_resnet"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_agree_with_eager_torch(backbone, engine, pictures):
+    spec = resolve_backbone(backbone, image_size=64)
+    pixels = torch.stack([fit_to_network(decode_image(p), spec.preprocessing) for p in pictures])
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (spec.preprocessing.mean, spec.preprocessing.std)
+    )
+    with torch.inference_mode():
+        expected = load_backbone(spec)((pixels / 255 - mean) / std).numpy()
+    embedder = ImageEmbedder(backbone, image_size=64, engine=engine)
+    assert relative_difference(embedder.fit_transform(pictures), expected) < 1e-4
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_is_close_and_kept_apart(engine, pictures):
+    exact = ImageEmbedder(image_size=64, engine=engine).fit_transform(pictures)
+    rounded = ImageEmbedder(image_size=64, engine=engine, precision="bfloat16")
+    rounded = rounded.fit_transform(pictures)
+    assert 0 < relative_difference(rounded, exact) < 0.05
+
+
+# ------------------------------------------------------------------- a row depends on its picture
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("backbone", ["tiny_mobilenet", "tiny_resnet"])
+def test_a_rows_bits_depend_on_its_picture_alone(backbone, engine, pictures):
+    def embed(positions, **parameters):
+        embedder = ImageEmbedder(backbone, image_size=64, engine=engine, cache=None, **parameters)
+        return embedder.fit_transform(pictures[positions])
+
+    everything = np.arange(len(pictures))
+    rows = embed(everything)
+    order = np.random.default_rng(0).permutation(len(pictures))
+    assert (embed(order) == rows[order]).all()
+    assert (embed([7]) == rows[7]).all()
+    assert (embed([3, 7, 7, 1]) == rows[[3, 7, 7, 1]]).all()
+    assert (embed(everything, batch_size=1) == rows).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_rows_bits_do_not_depend_on_threads(engine, pictures):
+    embedder = ImageEmbedder("tiny_resnet", image_size=64, engine=engine, cache=None).fit(pictures)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = embedder.transform(pictures)
+        torch.set_num_threads(2)
+        together = embedder.transform(pictures)
+    finally:
+        torch.set_num_threads(before)
+    assert (alone == together).all()
+
+
+def test_stored_rows_equal_fresh_ones(files):
+    embedder = ImageEmbedder(image_size=64).fit(files)
+    first = embedder.transform(files)
+    assert (embedder.transform(files[::-1]) == first[::-1]).all()
+    assert (ImageEmbedder(image_size=64, cache=None).fit_transform(files) == first).all()
+
+
+# ------------------------------------------------------------------------------- once, and errors
+
+
+def test_each_picture_goes_through_the_network_once(files, tmp_path):
+    log = tmp_path / "log"
+    embedder = ImageEmbedder(CountingBackbone(log)).fit(files)
+    embedder.transform(files[:15])
+    assert n_seen(log) == 15
+    clone(embedder).fit_transform(files[::-1])
+    assert n_seen(log) == len(files)
+
+
+def test_without_cache_duplicates_are_still_embedded_once(files, tmp_path):
+    log = tmp_path / "log"
+    rows = ImageEmbedder(CountingBackbone(log), cache=None).fit_transform([files[0]] * 9)
+    assert n_seen(log) == 1
+    assert (rows == rows[0]).all()
+
+
+@pytest.mark.parametrize("cache", [None, True])
+def test_bad_pictures_do_not_stop_the_rest(files, tmp_path, cache):
+    log = tmp_path / "log"
+    (tmp_path / "broken.jpg").write_text("not a picture")
+    mixed = [*files[:4], str(tmp_path / "broken.jpg"), *files[4:8], str(tmp_path / "missing.png")]
+    embedder = ImageEmbedder(CountingBackbone(log), cache=cache)
+
+    with pytest.raises(ImageReadError, match="2 picture") as caught:
+        embedder.fit_transform(mixed)
+    assert [error.position for error in caught.value.errors] == [4, 9]
+    assert caught.value.errors[1].path.endswith("missing.png")
+    assert "no such file" in str(caught.value)
+    assert n_seen(log) == 8
+
+    embedder.set_params(on_error="nan")
+    with pytest.warns(ImageReadWarning, match="2 of 10"):
+        rows = embedder.fit_transform(mixed)
+    assert np.isnan(rows).all(axis=1).nonzero()[0].tolist() == [4, 9]
+    assert (
+        rows[[0, 5]] == ImageEmbedder(CountingBackbone(log)).fit_transform([files[0], files[4]])
+    ).all()
+    assert [error.position for error in embedder.errors_] == [4, 9]
+    if cache:
+        assert n_seen(log) == 8
+
+
+def test_a_set_with_only_bad_pictures(tmp_path):
+    with pytest.warns(ImageReadWarning, match="1 of 1"):
+        rows = ImageEmbedder(on_error="nan").fit_transform([str(tmp_path / "missing.png")])
+    assert np.isnan(rows).all()
+
+
+def test_the_error_pickles():
+    error = ImageReadError([(3, "a.jpg", "no such file")])
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_too_many_pixels_are_refused(pictures):
+    with pytest.raises(ImageReadError, match="max_pixels"):
+        ImageEmbedder(max_pixels=100, cache=None).fit_transform(pictures[:1])
+
+
+# ---------------------------------------------------------------------------- fit and parameters
+
+
+def test_fit_opens_no_picture_and_loads_no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("sktransfer._engine.load_backbone", refuse)
+    embedder = ImageEmbedder("resnet50").fit(["nowhere.jpg"])
+    assert embedder.n_features_out_ == 2048
+    assert embedder.get_feature_names_out()[[0, -1]].tolist() == ["resnet50_0", "resnet50_2047"]
+
+
+def test_what_is_stored_needs_no_network(files, monkeypatch):
+    first = ImageEmbedder(image_size=64, engine="torch").fit_transform(files)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("sktransfer.embedder.runner_for", refuse)
+    again = ImageEmbedder(image_size=64, engine="torch").fit_transform(files)
+    assert (again == first).all()
+
+
+def test_a_pickle_is_small_and_predicts_the_same(pictures):
+    embedder = ImageEmbedder("tiny_resnet", image_size=64).fit(pictures)
+    rows = embedder.transform(pictures)
+    data = pickle.dumps(embedder)
+    assert len(data) < 5_000
+    assert (pickle.loads(data).transform(pictures) == rows).all()
+
+
+def test_other_weights_after_fit_are_refused(pictures, tmp_path):
+    file = tmp_path / "weights.pth"
+    network = get_model("shufflenet_v2_x0_5", weights=None)
+    torch.save(network.state_dict(), file)
+    embedder = ImageEmbedder("shufflenet_v2_x0_5", weights=file, image_size=64).fit(pictures)
+    expected = embedder.fingerprint_
+    network.fc.bias.data += 1
+    torch.save(network.state_dict(), file)
+    with pytest.raises(FingerprintMismatchError, match=expected):
+        embedder.transform(pictures)
+
+
+def test_random_weights_warn_every_time_and_are_the_same_every_time(pictures):
+    embedder = ImageEmbedder("shufflenet_v2_x0_5", weights=None, image_size=64, cache=None)
+    embedder.fit(pictures)
+    rows = []
+    for _ in range(2):
+        with pytest.warns(RandomWeightsWarning) as caught:
+            rows.append(embedder.transform(pictures))
+        assert len(caught) == 1
+    assert (rows[0] == rows[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "hint"),
+    [
+        ({"backbone": "resnet5O"}, UnknownBackboneError, "resnet50"),
+        ({"backbone": 3}, ValueError, "backbone"),
+        ({"precision": "float16", "device": "cpu"}, ValueError, "needs a GPU"),
+        ({"precision": "half"}, ValueError, "precision"),
+        ({"device": "tpu"}, ValueError, "device"),
+        ({"device": "cuda:93"}, ValueError, "not there"),
+        ({"on_error": "ignore"}, ValueError, "on_error"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"image_size": 0}, ValueError, "image_size"),
+    ],
+)
+def test_bad_parameters_are_named_by_fit(parameters, error, hint, pictures):
+    with pytest.raises(error, match=hint):
+        ImageEmbedder(**parameters).fit(pictures)
+
+
+def test_openvino_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setattr("sktransfer._runners.has_openvino", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"sktransfer\[fast\]"):
+        resolve_runtime("cpu", "float32", "openvino")
+    assert resolve_runtime("cpu", "float32", "auto").engine == "torch"
+
+
+def test_openvino_and_a_gpu_do_not_go_together(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match='engine="openvino" runs on the CPU'):
+        resolve_runtime("cuda", "float32", "openvino")
+
+
+def test_an_own_module_that_changes_its_width_is_reported(pictures):
+    class Fickle(nn.Module):
+        def forward(self, pixels):
+            return pixels.flatten(1)[:, : 5 if len(pixels) == 1 else 7]
+
+    with pytest.raises(ValueError, match=r"expected \(4, 5\)"):
+        ImageEmbedder(Fickle(), cache=None).fit_transform(pictures)
+
+
+def test_an_error_inside_the_network_is_not_swallowed(pictures):
+    class Broken(nn.Module):
+        def forward(self, pixels):
+            if pixels.max() > 5:  # the probe with black pixels passes
+                raise ZeroDivisionError("in the network")
+            return pixels.mean((2, 3)) + 0 * pixels.amax((2, 3)).clamp(max=-1)
+
+    broken = Broken()
+    broken.preprocessing = Preprocessing(8, None, std=(0.01, 0.01, 0.01))
+    with pytest.raises(ZeroDivisionError, match="in the network"):
+        ImageEmbedder(broken, cache=None).fit_transform(pictures)
+    assert thread_share() >= 1  # and the next call finds the threads in order
+
+
+def test_progress_bar_goes_to_stderr(pictures, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ImageEmbedder(image_size=64, verbose=1, cache=None).fit_transform(pictures)
+    captured = capsys.readouterr()
+    assert "21/21" in captured.err and captured.out == ""
+
+
+@pytest.mark.skipif(not has_openvino(), reason="needs openvino")
+def test_openvinos_conversion_is_kept_for_other_processes(pictures, home, monkeypatch):
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(pictures)
+    embedder.transform(pictures[:3])
+    kept = list((home / "openvino").glob("*.xml"))
+    assert len(kept) == 1 and kept[0].with_suffix(".bin").exists()
+
+    def refuse(*args):
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(_engine, "_runners", _engine._Runners())
+    monkeypatch.setattr(OpenVinoRunner, "_convert", refuse)
+    rows = embedder.transform(pictures)
+
+    # A damaged file is no trouble: the conversion is made again.
+    monkeypatch.undo()
+    kept[0].write_text("<net")
+    monkeypatch.setattr(_engine, "_runners", _engine._Runners())
+    fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(pictures)
+    assert (fresh.transform(pictures) == rows).all()
