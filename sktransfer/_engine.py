@@ -120,16 +120,15 @@ def embed(pictures, positions, runner, spec, runtime, *, digests, max_pixels, ba
     """
     read = partial(_read, pictures, digests, spec.preprocessing, max_pixels)
     groups = _groups(positions, runtime.rows)
-    n_threads = thread_share()
     with single_threaded_kernels():
         if runtime.on_cpu:
-            # One task more than threads, so that none waits for this one to hand it the next.
-            limit = max(1, min(n_threads + 1, batch_size // 2 // runtime.rows))
+            # More than there are threads, so that these go on while the caller stores what is done.
+            limit = max(1, batch_size // 2 // runtime.rows)
             task = partial(_embed_group, read, runner, spec, runtime)
             for results in map_unordered(task, groups, limit):
                 yield from results
         else:
-            yield from _embed_on_accelerator(read, runner, spec, runtime, groups, n_threads)
+            yield from _embed_on_accelerator(read, runner, spec, runtime, groups)
 
 
 def _groups(positions, rows):
@@ -183,9 +182,9 @@ def _checked(rows, spec, runtime):
     return np.asarray(rows)
 
 
-def _embed_on_accelerator(read, runner, spec, runtime, groups, n_threads):
+def _embed_on_accelerator(read, runner, spec, runtime, groups):
     """Decode in the pool, one batch ahead of the device, and copy while it computes."""
-    pinned = runtime.device.startswith("cuda")
+    pinned, n_threads = runtime.device.startswith("cuda"), thread_share()
 
     def decoded():
         """Yield (group, pictures), each group decoded while the one before is being embedded."""

@@ -16,7 +16,7 @@ import joblib
 import torch
 
 _lock = threading.Lock()
-_pools = {}  # process id -> pool: the threads of a parent do not survive a fork
+_pools = {}  # (process id, number of threads) -> pool
 _callers = 0
 
 os.register_at_fork(after_in_child=lambda: _reset())
@@ -41,16 +41,19 @@ def thread_share():
 
 
 def shared_pool():
-    """Return the process's pool, one thread for each core that it may run on."""
+    """Return the pool of this process, with as many threads as it may keep busy."""
+    n_threads = thread_share()
     with _lock:
-        if os.getpid() not in _pools:
-            _pools[os.getpid()] = ThreadPoolExecutor(
-                joblib.cpu_count(),
+        # The process is part of the key because a parent's threads do not survive a fork.
+        key = os.getpid(), n_threads
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(
+                n_threads,
                 thread_name_prefix="sktransfer",
                 initializer=torch.set_num_threads,
                 initargs=(1,),
             )
-        return _pools[os.getpid()]
+        return _pools[key]
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Side in pixels of the square that the network sees; None for that of the weights.
     batch_size : int or None, default=None
         Pictures in progress at a time. On a CPU it bounds memory, and what a killed process has to
-        repeat, and results do not depend on it; None is 16 for each core, at least 64. On a GPU it
+        repeat, and results do not depend on it; None is 32 for each core, at least 64. On a GPU it
         is the size of a forward pass; None is 64.
     device : str or torch.device, default="auto"
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``,
@@ -292,7 +292,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
             description=f"{spec.name} {spec.weights} {spec.preprocessing.image_size} px, "
             f"{runtime.engine} {runtime.precision}",
         )
-        batch_size = self.batch_size or max(64, 16 * thread_share())
+        batch_size = self.batch_size or max(64, 32 * thread_share())
 
         def compute(positions):
             yield from embed(
