@@ -146,8 +146,12 @@ BUNDLED_WIDTHS = {
 
 def build_bundled(name, weights):
     """Build a bundled network without its last layer and fill it from ``weights``."""
-    with _building(random=weights is None):
+    # Without memory nothing is drawn, which is most of the time that building takes.
+    device = torch.device("cpu" if weights is None else "meta")
+    with _building(random=weights is None), device:
         headless = _BUNDLED[name]()
+    if weights is not None:
+        headless.network.to_empty(device="cpu")
     return _fill(headless, weights, name)
 
 

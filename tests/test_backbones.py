@@ -153,8 +153,11 @@ REFERENCES = {
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [*((name, ".pth") for name in REFERENCES)]
-    + [("mnasnet0_5", ".safetensors"), ("mobilenet_v2", ".safetensors")],
+    [
+        *((name, ".pth") for name in REFERENCES),
+        ("mnasnet0_5", ".safetensors"),
+        ("mobilenet_v2", ".safetensors"),
+    ],
 )
 def test_embedding_is_the_input_of_the_last_layer(name, suffix, tmp_path):
     network = build(name)
