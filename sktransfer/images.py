@@ -2,12 +2,14 @@
 
 A picture is a path (`str` or `os.PathLike`), encoded `bytes`, a `PIL.Image.Image`, an array
 ``(H, W)`` or ``(H, W, 3 | 4)`` of uint8 or of floats in [0, 1], or a torch tensor ``(C, H, W)``.
+What makes its pixels from another picture when they are needed is a `LazyPicture`.
 """
 
 import os
 import stat
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from hashlib import blake2b
 from io import BytesIO
@@ -23,6 +25,7 @@ from .exceptions import UnreadableImage
 
 __all__ = [
     "MAX_PIXELS",
+    "LazyPicture",
     "check_images",
     "decode_image",
     "digest_image",
@@ -54,9 +57,61 @@ _RGB_MODE = 3  # torchvision.io.ImageReadMode.RGB; that module is deprecated, it
 _AGAIN = "copy, download or save it again"
 
 
+class LazyPicture(ABC):
+    """A picture whose pixels are made when they are needed, such as an augmented view.
+
+    It goes wherever a picture goes: `check_images`, `digest_image`, `decode_image` and
+    `image_name` accept it. It should be small and can be pickled.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def name(self):
+        """Path of the picture that it is made from, None for one in memory."""
+
+    @abstractmethod
+    def digest(self):
+        """Digest what decides on the pixels, without making them.
+
+        Returns
+        -------
+        bytes
+            20 bytes, equal only for equal pixels.
+
+        Raises
+        ------
+        UnreadableImage
+            If the picture that it is made from cannot be read.
+        """
+
+    @abstractmethod
+    def decode(self, max_pixels):
+        """Make the pixels; called from several threads at a time.
+
+        Parameters
+        ----------
+        max_pixels : int
+            A picture with more pixels is refused undecoded.
+
+        Returns
+        -------
+        torch.Tensor of shape (3, H, W) and dtype uint8
+            The pixels.
+
+        Raises
+        ------
+        UnreadableImage
+            If they cannot be made.
+        """
+
+
 # ---------------------------------------------------------------------------------------------
 # Containers
 # ---------------------------------------------------------------------------------------------
+
+_SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, LazyPicture)
 
 
 def check_images(X):
@@ -101,7 +156,7 @@ def check_images(X):
 
 
 def _flatten(X):
-    if isinstance(X, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)):
+    if isinstance(X, _SINGLE):
         raise TypeError(f"X is one picture ({_describe(X)}), not several: pass it in a list, [X].")
     if isinstance(X, (list, tuple)):
         return list(X)
@@ -199,7 +254,7 @@ def image_name(picture):
     Returns
     -------
     str or None
-        The path of a picture given as a path, None for one given in memory.
+        The path of a picture given as a path (or made from one), None for one given in memory.
 
     Examples
     --------
@@ -208,6 +263,8 @@ def image_name(picture):
     >>> image_name(PurePosixPath("photos") / "cat.jpg")
     'photos/cat.jpg'
     """
+    if isinstance(picture, LazyPicture):
+        return picture.name
     return os.fsdecode(picture) if _is_path(picture) else None
 
 
@@ -273,7 +330,7 @@ def digest_image(picture):
 
     Parameters
     ----------
-    picture : str, os.PathLike, bytes, PIL.Image.Image, ndarray or torch.Tensor
+    picture : str, os.PathLike, bytes, PIL.Image.Image, ndarray, torch.Tensor or LazyPicture
         One picture.
 
     Returns
@@ -295,6 +352,8 @@ def digest_image(picture):
     >>> len(digest_image(picture)), digest_image(picture) == digest_image(picture.T)
     (20, False)
     """
+    if isinstance(picture, LazyPicture):
+        return picture.digest()
     if _is_path(picture):
         return _digest_bytes(_read_file(picture))
     if isinstance(picture, (bytes, bytearray, memoryview)):
@@ -367,6 +426,8 @@ def decode_image(picture, max_pixels=MAX_PIXELS, expected_digest=None):
     >>> decode_image(np.full((32, 48), 0.5)).shape
     torch.Size([3, 32, 48])
     """
+    if isinstance(picture, LazyPicture):
+        return picture.decode(max_pixels)
     if _is_path(picture):
         data = _read_file(picture)
         if expected_digest is not None and _digest_bytes(data) != expected_digest:
