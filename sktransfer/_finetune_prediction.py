@@ -60,7 +60,8 @@ class TunedNetwork:
         if self.is_whole:
             return self.upper
         lower, _ = split_backbone(load_backbone(self.spec), self.n_unfrozen)
-        return nn.Sequential(lower, self.upper).eval()
+        # One stage after the other, not a part in a part, so that they can be told apart again.
+        return nn.Sequential(*lower, *self.upper).eval()
 
     def embed(self, X, *, device, precision, engine, batch_size, cache, max_pixels, verbose):
         """Return embeddings (n, n_features), as `ImageEmbedder.transform` does."""
