@@ -69,18 +69,19 @@ def runner_for(spec, runtime, model_dir=None):
     name = _runner_name(spec, runtime)
     own = spec.module is not None
     preprocessing = spec.preprocessing
+    load_network = partial(load_backbone, spec, warn=False)  # the embedder warns, also when cached
 
     def build():
         if runtime.engine == "openvino":
             return OpenVinoRunner(
-                partial(load_backbone, spec),
+                load_network,
                 preprocessing,
                 runtime,
                 n_threads=n_threads,
                 model_dir=None if own else model_dir,
                 name=name,
             )
-        return TorchRunner(load_backbone(spec), preprocessing, runtime, own_module=own)
+        return TorchRunner(load_network(), preprocessing, runtime, own_module=own)
 
     return _runners.get((name, n_threads), build)
 

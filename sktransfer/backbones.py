@@ -200,13 +200,15 @@ def warn_if_random(spec):
         )
 
 
-def load_backbone(spec):
+def load_backbone(spec, *, warn=True):
     """Return the frozen network of a specification, loading it once per process.
 
     Parameters
     ----------
     spec : BackboneSpec
         As :func:`resolve_backbone` returns it.
+    warn : bool, default=True
+        False for a caller that has warned of random weights already.
 
     Returns
     -------
@@ -227,7 +229,8 @@ def load_backbone(spec):
     RandomWeightsWarning
         The weights are random; every time, not only at the first load.
     """
-    warn_if_random(spec)
+    if warn:
+        warn_if_random(spec)
     _check_fingerprint(spec)
     key = (spec.fingerprint, spec.name)
     return _shared.get(key, lambda: _load(spec).float().eval().requires_grad_(False))
