@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 #: Where each public name lives.
 _HOMES = {
+    "AugmentedClassifier": "augmentation",
+    "FineTuneClassifier": "finetuning",
     "HeadClassifier": "heads",
     "ImageEmbedder": "embedder",
     "cache_info": "_store",
@@ -19,11 +21,23 @@ _HOMES = {
     "list_backbones": "backbones",
     "make_transfer_pipeline": "ensemble",
     "make_transfer_stack": "ensemble",
+    "summary": "inspection",
 }
 
 #: Modules that ``sktransfer.<name>`` reaches without an import of their own.
 _MODULES = frozenset(
-    {"backbones", "datasets", "embedder", "ensemble", "exceptions", "heads", "images"}
+    {
+        "augmentation",
+        "backbones",
+        "datasets",
+        "embedder",
+        "ensemble",
+        "exceptions",
+        "finetuning",
+        "heads",
+        "images",
+        "inspection",
+    }
 )
 
 __all__ = ["__version__", *_HOMES]

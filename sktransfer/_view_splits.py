@@ -1,0 +1,279 @@
+"""Keep the views of one picture on one side of every split that a classifier makes by itself.
+
+`bind_splits` goes through the parameters of an estimator, nested ones included, and puts a
+`PictureSplitter` wherever one says how rows are split. The splitter splits pictures, not rows, with
+whatever was there before, and then takes all views of a picture along.
+"""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit, check_cv
+from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import type_of_target
+
+from ._views import View
+
+__all__ = ["PictureSplitter", "bind_splits"]
+
+#: From this many rows on, histogram gradient boosting stops early of its own accord.
+_EARLY_STOPPING_ROWS = 10_000
+
+_ONE_CLASS_A_ROW = ("binary", "multiclass")
+
+
+class PictureSplitter:
+    """Split pictures by another splitter, and take all views of a picture along.
+
+    Parameters
+    ----------
+    splitter : int, float, cross-validation splitter, iterable or None
+        What splits the pictures, one row each: as ``cv`` in scikit-learn, and a share below 1 for
+        one random split.
+    n_views : int
+        Views of each picture.
+    classifier : bool, default=True
+        Whether folds that a number asks for are stratified by class.
+    seed : int or None, default=None
+        Seed of a random split into shares.
+    """
+
+    #: What scikit-learn's searches and stacks ask splitters for, or set.
+    _FORWARDED = ("random_state", "shuffle", "get_metadata_routing")
+
+    def __init__(self, splitter, n_views, classifier=True, seed=None):
+        self.splitter = splitter
+        self.n_views = n_views
+        self.classifier = classifier
+        self.seed = seed
+
+    def __getattr__(self, name):
+        if name in self._FORWARDED and "splitter" in vars(self):
+            return getattr(self.splitter, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name, value):
+        if name == "random_state":
+            self.splitter.random_state = value
+        else:
+            super().__setattr__(name, value)
+
+    def __repr__(self):
+        return f"PictureSplitter({self.splitter!r}, {self.n_views})"  # names checkpoints as well
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return how many splits there are.
+
+        Parameters
+        ----------
+        X, y, groups : array-like of shape (n_rows, ...) or None
+            As for `split`.
+
+        Returns
+        -------
+        int
+            Number of splits.
+        """
+        if X is None and y is None:
+            return self._resolve(None).get_n_splits()
+        first, _ = self._pictures(X, y)
+        pictures = _pictures_at(X, first), _take(y, first), _take(groups, first)
+        return self._resolve(pictures[1]).get_n_splits(*pictures)
+
+    def split(self, X, y=None, groups=None):
+        """Yield the rows of both sides of each split.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Views, or what was made of them, such as embeddings.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
+            Targets.
+        groups : array-like of shape (n_rows,), default=None
+            Groups of rows that the splitter keeps together.
+
+        Yields
+        ------
+        (ndarray of int, ndarray of int)
+            Rows to train on and rows to test on.
+        """
+        first, views = self._pictures(X, y)
+        pictures = _pictures_at(X, first), _take(y, first), _take(groups, first)
+        for sides in self._resolve(pictures[1]).split(*pictures):
+            yield tuple(np.concatenate([views[picture] for picture in _rows(s)]) for s in sides)
+
+    def _resolve(self, y):
+        if not (isinstance(self.splitter, Real) and 0 < self.splitter < 1):
+            return check_cv(self.splitter, y, classifier=self.classifier)
+        by_class = self.classifier and y is not None and type_of_target(y) in _ONE_CLASS_A_ROW
+        kind = StratifiedShuffleSplit if by_class else ShuffleSplit
+        return kind(1, test_size=self.splitter, random_state=self.seed)
+
+    def _pictures(self, X, y):
+        """First row of each picture, and all rows of each picture."""
+        picture_of = _picture_of_views(X)
+        if picture_of is None:
+            self._check_blocks(X, y)
+            picture_of = np.arange(_n_rows(X)) // self.n_views
+        _, first, counts = np.unique(picture_of, return_index=True, return_counts=True)
+        views = np.split(np.argsort(picture_of, kind="stable"), np.cumsum(counts)[:-1])
+        return first, views
+
+    def _check_blocks(self, X, y):
+        """Check that rows still are whole pictures, one after the other."""
+        whole = _n_rows(X) % self.n_views == 0
+        if whole and y is not None:
+            y = np.asarray(y.todense() if hasattr(y, "todense") else y)
+            blocks = y.reshape(-1, self.n_views, *y.shape[1:])
+            whole = bool((blocks == blocks[:, :1]).all())
+        if not whole:
+            raise ValueError(
+                f"The {_n_rows(X)} rows are no longer {self.n_views} views of each picture, one "
+                "picture after the other, so the views of a picture cannot be kept on one side of "
+                "a split. Something between AugmentedClassifier and the head resamples or drops "
+                "rows (bagging, a halving search, a resampler): put AugmentedClassifier inside "
+                "of that instead of around it, or use n_views=1."
+            )
+
+
+def _n_rows(X):
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _take(data, rows):
+    return None if data is None else _safe_indexing(data, rows)
+
+
+def _rows(side):
+    side = np.asarray(side)
+    return np.flatnonzero(side) if side.dtype == bool else side
+
+
+def _views_in(X):
+    """X as a list of views, None where it holds something else."""
+    if getattr(getattr(X, "dtype", None), "kind", "") != "O":
+        return None
+    values = X.ravel().tolist()
+    return values if values and isinstance(values[0], View) else None
+
+
+def _picture_of_views(X):
+    views = _views_in(X)
+    return None if views is None else np.array([view.row for view in views])
+
+
+def _pictures_at(X, rows):
+    """What X holds of pictures: the pictures that views were made of, or rows of embeddings."""
+    views = _views_in(X)
+    if views is None:
+        return _take(X, rows)
+    pictures = np.empty(len(rows), dtype=object)
+    pictures[:] = [views[row].picture for row in rows]
+    return pictures
+
+
+# ---------------------------------------------------------------------------------------------
+# Where estimators split
+# ---------------------------------------------------------------------------------------------
+
+
+def bind_splits(estimator, n_views, n_rows, seed):
+    """Let every split that an estimator makes by itself keep views of one picture together.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place: pass a clone.
+    n_views : int
+        Views of each picture.
+    n_rows : int
+        Number of rows that it will be fitted on.
+    seed : int
+        Seed of validation shares.
+
+    Raises
+    ------
+    ValueError
+        If a part of it splits rows in a way that cannot be changed from outside.
+    """
+    bound = {}
+    for path, part in _parts(estimator):
+        _refuse_own_splits(part, path, n_rows)
+        parameters = part.get_params(deep=False)
+        for name, splitter in _bound(parameters, n_views, seed).items():
+            bound[path + name] = splitter
+        for name in ("param_grid", "param_distributions"):
+            _check_grid(parameters.get(name), name, n_views, n_rows, seed)
+    estimator.set_params(**bound)
+
+
+def _parts(estimator):
+    """Yield (prefix of its parameters, estimator) for it and all estimators inside."""
+    yield "", estimator
+    for name, value in estimator.get_params(deep=True).items():
+        if _is_estimator(value):
+            yield f"{name}__", value
+
+
+def _is_estimator(value):
+    # Some transforms of torchvision have a get_params of another meaning, and no fit.
+    return hasattr(value, "get_params") and hasattr(value, "fit") and not isinstance(value, type)
+
+
+def _bound(parameters, n_views, seed):
+    """Return the parameters of one estimator that are to change."""
+    bound = {}
+    if "cv" in parameters and not isinstance(parameters["cv"], str):  # "prefit" splits nothing
+        bound["cv"] = PictureSplitter(parameters["cv"], n_views, seed=seed)
+    if parameters.get("validation_splitter") is not None:
+        splitter = parameters["validation_splitter"]
+        bound["validation_splitter"] = PictureSplitter(splitter, n_views, classifier=False)
+    elif "validation_splitter" in parameters and parameters.get("early_stopping"):
+        share = parameters["validation_fraction"]
+        bound["validation_splitter"] = PictureSplitter(share, n_views, seed=seed)
+    return bound
+
+
+def _refuse_own_splits(part, path, n_rows):
+    found = _own_split(part.get_params(deep=False), n_rows)
+    if found is None:
+        return
+    what, instead = found
+    raise ValueError(
+        f"{type(part).__name__} with {path}{what} splits rows by itself, and would have views of "
+        f"one picture on both sides. Use n_views=1, or {instead}."
+    )
+
+
+def _own_split(parameters, n_rows):
+    """(setting that splits rows by itself and cannot be told how, what to do instead)."""
+    stops = parameters.get("early_stopping")
+    if "validation_splitter" not in parameters and "validation_fraction" in parameters:
+        if stops is True or (stops == "auto" and n_rows > _EARLY_STOPPING_ROWS):
+            return f"early_stopping={stops!r}", (
+                "set early_stopping=False, or take HeadClassifier(early_stopping=True)"
+            )
+        if "early_stopping" not in parameters and parameters.get("n_iter_no_change") is not None:
+            return "n_iter_no_change", "set n_iter_no_change=None"
+    if parameters.get("oob_score"):
+        return "oob_score", "set oob_score=False and cross-validate around AugmentedClassifier"
+    if parameters.get("probability") is True:
+        return "probability=True", "take CalibratedClassifierCV(SVC())"
+    if type(parameters.get("train_split")).__name__ == "ValidSplit":
+        return "train_split", "set train_split=None, or take HeadClassifier(early_stopping=True)"
+    return None
+
+
+def _check_grid(grids, name, n_views, n_rows, seed):
+    """Bind the estimators among the candidates of a search, and refuse candidate splits."""
+    for grid in [grids] if isinstance(grids, dict) else grids or []:
+        for key, values in grid.items():
+            if key.rpartition("__")[2] in ("cv", "validation_splitter", "early_stopping"):
+                raise ValueError(
+                    f"{name} of a search inside AugmentedClassifier varies {key!r}, which says how "
+                    "rows are split. Put the search around instead: "
+                    f"GridSearchCV(AugmentedClassifier(...), {{'estimator__{key}': ...}})."
+                )
+            for value in values if isinstance(values, (list, tuple, np.ndarray)) else []:
+                if _is_estimator(value):
+                    bind_splits(value, n_views, n_rows, seed)

@@ -1,0 +1,684 @@
+"""Augmented views and test-time views, and that no split parts the views of one picture."""
+
+import os
+import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+import torch
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    BaggingClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    HalvingGridSearchCV,
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    TunedThresholdClassifierCV,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils import get_tags
+from skorch import NeuralNetClassifier
+from torch import nn
+from torchvision.transforms import v2
+
+import sktransfer.images
+from sktransfer import (
+    AugmentedClassifier,
+    HeadClassifier,
+    make_transfer_pipeline,
+    make_transfer_stack,
+)
+from sktransfer._view_splits import PictureSplitter, bind_splits
+from sktransfer._views import OwnRandomness, make_views, resolve_policy
+from sktransfer.datasets import make_shapes
+from sktransfer.exceptions import ImageReadError, ImageReadWarning, UnreadableImage
+from sktransfer.images import check_images, decode_image, digest_image, image_name
+
+POLICIES = ["flip", "crop", "color", "auto"]
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return make_shapes(n_samples=48, random_state=0)
+
+
+@pytest.fixture
+def paths(shapes, tmp_path):
+    """The first shapes as PNG files."""
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path, pixels in zip(paths, shapes.data, strict=False):
+        Image.fromarray(pixels).save(path)
+    return list(map(str, paths))
+
+
+def logistic(**embedder):
+    head = LogisticRegression(max_iter=2000)
+    return make_transfer_pipeline("tiny_mobilenet", head, image_size=32, **embedder)
+
+
+def views_of(pictures, policy="crop", n_views=4, seed=0):
+    return make_views(pictures, resolve_policy(policy), n_views, seed, root=None, n_threads=1)
+
+
+# --------------------------------------------------------------------------------------------
+# Views
+# --------------------------------------------------------------------------------------------
+
+
+def test_a_view_goes_wherever_a_picture_goes(paths):
+    views = views_of(paths[:2])
+    assert check_images(views) == list(views)
+    assert image_name(views[5]) == paths[1]
+    assert len(digest_image(views[5])) == 20
+    assert decode_image(views[5]).dtype == torch.uint8
+    with pytest.raises(TypeError, match="one picture"):
+        check_images(views[0])
+
+
+def test_view_0_is_the_picture_itself(paths):
+    view = views_of(paths)[0]
+    assert digest_image(view) == digest_image(paths[0])
+    assert torch.equal(decode_image(view), decode_image(paths[0]))
+
+
+def test_flip_mirrors_every_second_view(shapes):
+    plain, mirrored, again, _ = views_of(shapes.data[:1], "flip")
+    assert torch.equal(decode_image(mirrored), decode_image(shapes.data[0]).flip(2))
+    assert digest_image(again) == digest_image(plain)
+    assert len({digest_image(view) for view in views_of(shapes.data[:1], "flip", 8)}) == 2
+
+
+@pytest.mark.parametrize("policy", ["crop", "color", "auto", v2.AugMix(), v2.GaussianNoise()])
+def test_views_are_the_same_in_every_thread_and_order(shapes, policy):
+    views = views_of(shapes.data[:8], policy)
+    first = [decode_image(view) for view in views]
+    with ThreadPoolExecutor(4) as pool:
+        again = list(pool.map(decode_image, pickle.loads(pickle.dumps(views[::-1]))))
+    assert all(map(torch.equal, first, again[::-1]))
+    assert len({pixels.numpy().tobytes() for pixels in first}) > len(views) // 2
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_making_views_leaves_global_random_numbers_alone(shapes, policy):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    for view in views_of(shapes.data[:2], policy):
+        decode_image(view)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert np.array_equal(before[2], np.random.get_state()[1])
+
+
+def test_a_digest_depends_on_all_that_decides_on_a_view(shapes):
+    def digest(number=1, **changes):
+        return digest_image(views_of(shapes.data[:2], **changes)[number])
+
+    changed = [digest(2), digest(5), digest(seed=1), digest(policy="color"), digest(policy="flip")]
+    assert len({digest(), *changed}) == 6
+    assert digest() == digest()
+    assert digest(policy=v2.RandomRotation(10)) != digest(policy=v2.RandomRotation(20))
+
+
+def test_like_functions_draw_from_the_own_generator():
+    zeros = torch.zeros(3)
+    with OwnRandomness(1):
+        inside = torch.randn_like(zeros), torch.rand_like(zeros, dtype=torch.float64)
+    with OwnRandomness(1):
+        assert torch.equal(torch.randn(3), inside[0])
+        assert torch.equal(torch.rand(3, dtype=torch.float64), inside[1])
+
+
+def test_large_pictures_are_shrunk_before_named_policies():
+    large = np.zeros((900, 1000, 3), dtype=np.uint8)
+    crop, own = (views_of([large], policy, 2)[1] for policy in ("crop", v2.RandomRotation(0)))
+    assert max(decode_image(crop).shape) <= 800 * 1000 / 900 + 1
+    assert decode_image(own).shape == (3, 900, 1000)
+
+
+def test_a_picture_that_cannot_be_read_gives_its_reason_for_each_view(tmp_path):
+    views = views_of([str(tmp_path / "missing.png")], n_views=2)
+    for view in pickle.loads(pickle.dumps(views)):
+        with pytest.raises(UnreadableImage, match="no such file"):
+            digest_image(view)
+
+
+def test_a_file_that_changes_is_noticed(paths, shapes):
+    view = views_of(paths[:1])[1]
+    Image.fromarray(shapes.data[20]).save(paths[0])
+    with pytest.raises(UnreadableImage, match="changed while"):
+        decode_image(view)
+
+
+def test_a_policy_that_fails_on_a_picture_makes_it_unreadable(shapes):
+    policy = v2.RandomCrop(10_000)
+    with pytest.raises(UnreadableImage, match="policy fails"):
+        decode_image(views_of(shapes.data[:1], policy)[1])
+
+
+def test_unchanged_files_are_not_read_again(paths, shapes, monkeypatch):
+    for path in paths:  # files changed within the last seconds are not remembered
+        os.utime(path, (1, 1))
+    monkeypatch.setattr("sktransfer._store._paths._RACY_SECONDS", -1e9)
+    model = AugmentedClassifier(logistic(), policy="crop", n_views=3, tta=2)
+    model.fit(paths, shapes.target[:12])
+    read = []
+    original = sktransfer.images._read_file
+    monkeypatch.setattr(
+        sktransfer.images, "_read_file", lambda path: read.append(path) or original(path)
+    )
+    model.fit(paths, shapes.target[:12]).predict(paths)
+    assert read == []
+
+
+# --------------------------------------------------------------------------------------------
+# Each view is embedded once
+# --------------------------------------------------------------------------------------------
+
+
+class CountingNetwork(nn.Module):
+    """Average colours on a grid; notes in a file how many pictures it was given."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = str(file)
+
+    def forward(self, pixels):
+        # Rows that only fill a batch up are of one colour.
+        pictures = int((pixels.flatten(1).std(1) > 0.5).sum())
+        with open(self.file, "a") as file:
+            file.write(f"{pictures}\n")
+        return nn.functional.adaptive_avg_pool2d(pixels, 4).flatten(1)
+
+
+def test_grid_search_with_8_views_embeds_8_rows_a_picture(shapes, tmp_path):
+    network = CountingNetwork(tmp_path / "rows")
+    pipeline = make_transfer_pipeline(network, LogisticRegression(max_iter=5000), image_size=32)
+    model = AugmentedClassifier(pipeline, policy="crop", n_views=8, tta=4)
+    grid = {"estimator__head__C": [0.01, 1.0], "tta": [1, 4]}
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(shapes.data, shapes.target)
+    search.predict(shapes.data)
+    rows = sum(map(int, (tmp_path / "rows").read_text().split()))
+    assert rows == 8 * len(shapes.data)
+
+
+# --------------------------------------------------------------------------------------------
+# No split parts the views of one picture
+# --------------------------------------------------------------------------------------------
+
+
+class Number(TransformerMixin, BaseEstimator):
+    """Turns picture i, all of whose pixels are i, into the row (i, 1): a traceable embedding."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        numbers = [float(decode_image(picture)[0, 0, 0]) for picture in check_images(X)]
+        return np.column_stack([numbers, np.ones(len(numbers))])
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+class Witness(ClassifierMixin, BaseEstimator):
+    """Fails as soon as it is asked about a picture that it was trained on."""
+
+    def __init__(self, C=1.0, allowed=False):
+        self.C = C
+        self.allowed = allowed
+
+    def fit(self, X, y, sample_weight=None):
+        self.classes_ = np.unique(y)
+        self.seen_ = set(X[:, 0])
+        self.weight_, self.rows_, self.targets_ = sample_weight, X[:, 0], np.asarray(y)
+        return self
+
+    def predict_proba(self, X):
+        known = self.seen_ & set(X[:, 0])
+        if known and not self.allowed:
+            raise AssertionError(f"pictures {sorted(known)[:5]} are on both sides of a split")
+        noise = np.random.RandomState(0).uniform(0.1, 1, (len(X), len(self.classes_)))
+        return noise / noise.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+NUMBERED = np.stack([np.full((4, 6), number, dtype=np.uint8) for number in range(41)])
+# No class can be dealt out evenly, so that folds of single rows do cut through pictures.
+TARGETS = np.array(["cat", "dog", "owl", "cat"] * 11)[:41]
+
+
+def witness():
+    return make_pipeline(Number(), Witness())
+
+
+def searched(estimator, parameter, **options):
+    return GridSearchCV(estimator, {parameter: [1, 2]}, error_score="raise", **options)
+
+
+def final():
+    """A search whose refitted best estimator is never asked during fit."""
+    return LogisticRegression()
+
+
+SPLITTING = {
+    "stack": lambda: StackingClassifier([("a", witness())], final()),
+    "stack, shuffled": lambda: StackingClassifier(
+        [("a", witness()), ("b", witness())], final(), cv=StratifiedKFold(3, shuffle=True)
+    ),
+    "stack of iterables": lambda: StackingClassifier(
+        [("a", witness())], final(), cv=list(KFold(4).split(np.zeros(41)))
+    ),
+    "calibration": lambda: CalibratedClassifierCV(witness(), cv=3),
+    "calibration, one model": lambda: CalibratedClassifierCV(witness(), cv=3, ensemble=False),
+    "search": lambda: searched(witness(), "witness__C", cv=ShuffleSplit(3, random_state=0)),
+    "halving search": lambda: HalvingGridSearchCV(
+        witness(),
+        {"witness__C": [1, 2]},
+        cv=2,
+        error_score="raise",
+        random_state=0,
+        return_train_score=False,
+    ),
+    "search over stacks": lambda: searched(
+        StackingClassifier([("a", witness())], final()), "a__witness__C", cv=2
+    ),
+    "head stack": lambda: make_pipeline(Number(), StackingClassifier([("a", Witness())], final())),
+    "head search": lambda: make_pipeline(Number(), searched(Witness(), "C", cv=3)),
+    "head search in a stack": lambda: StackingClassifier(
+        [("a", make_pipeline(Number(), searched(Witness(), "C", cv=2)))], final(), cv=3
+    ),
+    "head calibration": lambda: make_pipeline(Number(), CalibratedClassifierCV(Witness())),
+    "candidate of a search": lambda: GridSearchCV(
+        make_pipeline(Number(), Witness()),
+        {"witness": [CalibratedClassifierCV(Witness(), cv=2)]},
+        cv=2,
+        error_score="raise",
+    ),
+    "augmented twice": lambda: AugmentedClassifier(
+        StackingClassifier([("a", witness())], final()), n_views=2
+    ),
+}
+
+
+def fit_witness(estimator, **parameters):
+    return AugmentedClassifier(estimator, n_views=4, **parameters).fit(NUMBERED, TARGETS)
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_views_of_a_picture_are_on_one_side_of_every_split(name):
+    estimator = SPLITTING[name]()
+    before = repr(estimator.get_params())
+    fit_witness(estimator)
+    assert "PictureSplitter" not in before + repr(estimator.get_params())
+
+
+@pytest.mark.parametrize("name", SPLITTING)
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_the_witness_notices_when_they_are_not(name, monkeypatch):
+    def single_rows(self, X, y):
+        rows = np.arange(len(X))
+        return rows, [[row] for row in rows]
+
+    monkeypatch.setattr(PictureSplitter, "_pictures", single_rows)
+    if name == "stack of iterables":
+        pytest.skip("names pictures, not views, by itself")
+    with pytest.raises(AssertionError, match="on both sides"):
+        fit_witness(SPLITTING[name]())
+
+
+def test_folds_are_those_of_the_pictures():
+    views = views_of(NUMBERED, "flip", 3)
+    rows = np.repeat(np.arange(41), 3)
+    splitter = PictureSplitter(StratifiedKFold(4, shuffle=True, random_state=1), 3)
+    splits = StratifiedKFold(4, shuffle=True, random_state=1).split(NUMBERED, TARGETS)
+    found = list(splitter.split(views, TARGETS[rows]))
+    assert splitter.get_n_splits(views, TARGETS[rows]) == len(found) == 4
+    for (train, test), expected in zip(found, splits, strict=True):
+        assert np.array_equal(train.reshape(-1, 3)[:, 0] // 3, expected[0])
+        assert np.array_equal(rows[test].reshape(-1, 3)[:, 2], expected[1])
+
+
+def test_groups_of_pictures_reach_the_splitter():
+    groups = np.repeat(np.arange(11), 4)[:41]
+    rows = np.repeat(np.arange(41), 2)
+    splitter = PictureSplitter(GroupKFold(5), 2)
+    assert splitter.get_n_splits() == 5
+    for train, test in splitter.split(views_of(NUMBERED, "flip", 2), TARGETS[rows], groups[rows]):
+        assert not set(groups[rows[train]]) & set(groups[rows[test]])
+
+
+def test_shuffled_views_are_told_apart_by_themselves():
+    order = np.random.RandomState(0).permutation(82)[:60]
+    views = views_of(NUMBERED, "flip", 2)[order]
+    for train, test in PictureSplitter(3, 2).split(views, TARGETS[order // 2]):
+        assert not {view.row for view in views[train]} & {view.row for view in views[test]}
+        assert sorted([*train, *test]) == list(range(60))
+
+
+def test_embeddings_that_no_longer_are_whole_pictures_are_refused():
+    bagged = BaggingClassifier(searched(Witness(), "C", cv=2), n_estimators=1, random_state=0)
+    with pytest.raises(ValueError, match=r"no longer 4 views.*put AugmentedClassifier inside"):
+        fit_witness(make_pipeline(Number(), bagged))
+    with pytest.raises(ValueError, match="The 7 rows are no longer 2 views"):
+        next(PictureSplitter(2, 2).split(np.zeros((7, 3)), np.zeros(7)))
+
+
+def test_early_stopping_validates_on_whole_pictures(monkeypatch):
+    sides = []
+    split = PictureSplitter.split
+
+    def noted(self, X, y=None, groups=None):
+        for train, valid in split(self, X, y, groups):
+            sides.append((set(np.asarray(X)[train, 0]), set(np.asarray(X)[valid, 0])))
+            yield train, valid
+
+    monkeypatch.setattr(PictureSplitter, "split", noted)
+    head = HeadClassifier(
+        early_stopping=True, validation_fraction=0.25, max_epochs=2, random_state=0
+    )
+    model = fit_witness(make_pipeline(Number(), head))
+    assert [(len(train), len(valid)) for train, valid in sides] == [(30, 11)]
+    assert not sides[0][0] & sides[0][1]
+    assert "valid_loss" in model.estimator_[-1].net_.history[0]
+    fit_witness(make_pipeline(Number(), clone(head).set_params(validation_splitter=KFold(8))))
+    assert [(len(train), len(valid)) for train, valid in sides[1:]] == [(35, 6)]
+
+
+def test_a_share_splits_pictures_and_a_prefitted_model_none():
+    train, test = next(PictureSplitter(0.25, 2, seed=0).split(views_of(NUMBERED, "flip", 2)))
+    assert len(train) == 60 and len(test) == 22
+    fitted = witness().fit(NUMBERED, TARGETS)
+    stack = StackingClassifier([("a", fitted)], final(), cv="prefit")
+    bind_splits(stack, 2, 82, 0)
+    assert stack.cv == "prefit"
+
+
+def test_a_threshold_tuned_on_a_share():
+    binary = np.where(TARGETS == "cat", 1, 0)
+    tuned = TunedThresholdClassifierCV(witness(), cv=0.25, refit=False, random_state=0)
+    AugmentedClassifier(tuned, n_views=2).fit(NUMBERED, binary)
+
+
+REFUSED = {
+    "early_stopping": SGDClassifier(early_stopping=True),
+    "n_iter_no_change": GradientBoostingClassifier(n_iter_no_change=3),
+    "oob_score": RandomForestClassifier(oob_score=True),
+    "probability": SVC(probability=True),
+    "train_split": NeuralNetClassifier(nn.Identity),
+    "param_grid": searched(LogisticRegressionCV(), "cv"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_part_views_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}.*(rows|views)"):
+        fit_witness(make_pipeline(Number(), REFUSED[name]))
+
+
+# --------------------------------------------------------------------------------------------
+# Training
+# --------------------------------------------------------------------------------------------
+
+
+def test_the_classifier_sees_every_view_with_its_target():
+    head = fit_witness(witness()).estimator_[-1]
+    assert head.rows_.tolist() == np.repeat(np.arange(41), 4).tolist()
+    assert head.targets_.tolist() == np.repeat(TARGETS, 4).tolist()
+    assert head.weight_ is None
+
+
+def test_sample_weights_count_for_each_view():
+    weight = np.arange(41.0)
+    model = AugmentedClassifier(witness(), n_views=3).fit(NUMBERED, TARGETS, sample_weight=weight)
+    assert model.estimator_[-1].weight_.tolist() == np.repeat(weight, 3).tolist()
+    by_name = clone(model).fit(NUMBERED, TARGETS, witness__sample_weight=weight)
+    assert by_name.estimator_[-1].weight_.tolist() == np.repeat(weight, 3).tolist()
+
+
+def test_sample_weights_are_routed():
+    weight = np.arange(41.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(Number(), Witness().set_fit_request(sample_weight=True))
+        model = AugmentedClassifier(StackingClassifier([("a", pipeline)], final()), n_views=2)
+        model.estimator.final_estimator.set_fit_request(sample_weight=False)
+        model.fit(NUMBERED, TARGETS, sample_weight=weight)
+    inner = model.estimator_.estimators_[0][-1]
+    assert inner.weight_.tolist() == np.repeat(weight, 2).tolist()
+
+
+@pytest.mark.parametrize("container", ["array", "list", "Series", "column", "DataFrame"])
+def test_containers(paths, shapes, container):
+    make = {"array": np.array, "list": list}
+    if container in ("Series", "DataFrame"):
+        pandas = pytest.importorskip("pandas")
+        make |= {"Series": pandas.Series, "DataFrame": partial(pandas.DataFrame, columns=["path"])}
+    make["column"] = lambda paths: np.array(paths, dtype=object).reshape(-1, 1)
+    X, y = make[container](paths), shapes.target[:12]
+    model = AugmentedClassifier(logistic(), policy="crop", n_views=2, tta=2)
+    expected = clone(model).fit(paths, y).predict_proba(paths)
+    np.testing.assert_array_equal(model.fit(X, list(y)).predict_proba(X), expected)
+
+
+def test_bagging_inside_and_outside(shapes):
+    column = np.empty((48, 1), dtype=object)
+    column[:, 0] = list(shapes.data)
+    bags = BaggingClassifier(logistic(), n_estimators=2, random_state=0)
+    inside = AugmentedClassifier(bags, n_views=2, tta=2).fit(column, shapes.target)
+    outside = clone(bags).set_params(estimator=AugmentedClassifier(logistic()))
+    assert inside.score(column, shapes.target) > 0.5
+    assert outside.fit(column, shapes.target).score(column, shapes.target) > 0.5
+
+
+def test_one_view_and_no_policy_change_nothing(shapes):
+    plain = logistic().fit(shapes.data, shapes.target).predict_proba(shapes.data)
+    for parameters in ({"n_views": 1}, {"policy": None, "n_views": 4, "tta": 4}):
+        model = AugmentedClassifier(logistic(), **parameters).fit(shapes.data, shapes.target)
+        np.testing.assert_array_equal(model.predict_proba(shapes.data), plain)
+
+
+# --------------------------------------------------------------------------------------------
+# Prediction
+# --------------------------------------------------------------------------------------------
+
+
+def test_tta_alone_averages_over_the_views(shapes):
+    pipeline = logistic().fit(shapes.data, shapes.target)
+    model = AugmentedClassifier(logistic(), n_views=1, tta=2).fit(shapes.data, shapes.target)
+    mean = pipeline.predict_proba(shapes.data) + pipeline.predict_proba(shapes.data[:, :, ::-1])
+    proba = model.predict_proba(shapes.data)
+    np.testing.assert_allclose(proba, mean / 2, rtol=1e-6)
+    assert (model.predict(shapes.data) == model.classes_[proba.argmax(1)]).all()
+    plain = model.set_params(tta=1).predict_proba(shapes.data)
+    np.testing.assert_array_equal(plain, pipeline.predict_proba(shapes.data))
+
+
+def test_decision_values_are_averaged(shapes):
+    head = make_transfer_pipeline("tiny_mobilenet", LinearSVC(), image_size=32)
+    for y in (shapes.target, shapes.target == shapes.target[0]):
+        model = AugmentedClassifier(head, tta=2).fit(shapes.data, y)
+        assert not hasattr(model, "predict_proba")
+        values = model.decision_function(shapes.data)
+        codes = values.argmax(1) if values.ndim == 2 else (values > 0).astype(int)
+        assert (model.predict(shapes.data) == model.classes_[codes]).all()
+
+
+def test_several_labels(shapes):
+    y = np.column_stack([shapes.target == name for name in np.unique(shapes.target)]).astype(int)
+    pipeline = make_transfer_pipeline(head=HeadClassifier(random_state=0), image_size=32)
+    model = AugmentedClassifier(pipeline, n_views=2, tta=2).fit(shapes.data, y)
+    assert get_tags(model).classifier_tags.multi_label
+    proba = model.predict_proba(shapes.data)
+    np.testing.assert_array_equal(model.predict(shapes.data), proba > 0.5)
+    forest = make_transfer_pipeline(head=RandomForestClassifier(n_estimators=3), image_size=32)
+    forest = AugmentedClassifier(forest, tta=2).fit(shapes.data, y)
+    with pytest.raises(ValueError, match="list with an array for each label"):
+        forest.predict_proba(shapes.data)
+
+
+def test_tta_needs_something_to_average():
+    class Oracle(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict(self, X):
+            return np.full(len(X), self.classes_[0])
+
+    model = AugmentedClassifier(Oracle(), tta=2).fit(NUMBERED, TARGETS)
+    with pytest.raises(ValueError, match=r"has neither\. Set tta=1"):
+        model.predict(NUMBERED)
+
+
+# --------------------------------------------------------------------------------------------
+# An estimator of scikit-learn's
+# --------------------------------------------------------------------------------------------
+
+
+def test_clone_pickle_and_score(shapes):
+    model = AugmentedClassifier(logistic(), policy="auto", n_views=2, tta=2, random_state=3)
+    assert clone(model).get_params()["estimator__head__max_iter"] == 2000
+    fitted = model.fit(shapes.data, shapes.target)
+    assert not hasattr(fitted, "n_features_in_")
+    assert fitted.classes_.tolist() == np.unique(shapes.target).tolist()
+    written = pickle.dumps(fitted)
+    assert len(written) < 100_000
+    again = pickle.loads(written)
+    np.testing.assert_array_equal(
+        again.predict_proba(shapes.data), fitted.predict_proba(shapes.data)
+    )
+    assert fitted.score(shapes.data, shapes.target) > 0.5
+
+
+def test_search_over_its_own_parameters_in_two_threads(shapes):
+    grid = {"policy": [None, "flip", v2.Compose([v2.RandomRotation(5)])], "n_views": [1, 2]}
+    search = GridSearchCV(AugmentedClassifier(logistic()), grid, cv=2, error_score="raise")
+    alone = clone(search).fit(shapes.data, shapes.target).cv_results_["mean_test_score"]
+    with joblib.parallel_config("threading", n_jobs=2):
+        both = search.fit(shapes.data, shapes.target).cv_results_
+    np.testing.assert_array_equal(both["mean_test_score"], alone)
+
+
+def test_a_stack_of_backbones_with_views(shapes):
+    head = LogisticRegression(max_iter=2000)
+    stack = make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], head, cv=2, image_size=32)
+    model = AugmentedClassifier(stack, n_views=2, tta=2)
+    assert model.fit(shapes.data, shapes.target).score(shapes.data, shapes.target) > 0.5
+
+
+def test_a_branch_with_views_beside_a_plain_one(shapes):
+    branches = [("views", AugmentedClassifier(logistic())), ("plain", logistic())]
+    stack = StackingClassifier(branches, LogisticRegression(), cv=2)
+    stack.fit(shapes.data, shapes.target)
+    assert stack.transform(shapes.data).shape == (48, 2 * 4)
+
+
+def test_random_state(shapes):
+    X, y = shapes.data[:12], shapes.target[:12]
+
+    def seeds(random_state):
+        model = AugmentedClassifier(logistic(), policy="crop", random_state=random_state)
+        return [clone(model).fit(X, y).seed_ for _ in range(2)]
+
+    assert seeds(7) == [7, 7]
+    first, second = seeds(None)
+    assert first != second
+
+
+@pytest.mark.parametrize("policy", [v2.RandomRotation(5), v2.ColorJitter(0.1)])
+def test_transforms_with_a_get_params_of_their_own(policy):
+    model = StackingClassifier([("a", AugmentedClassifier(witness(), policy=policy))])
+    copy = clone(model.set_params(a__estimator__witness__C=3.0))
+    assert copy.get_params()["a__estimator__witness__C"] == 3.0
+    assert repr(copy.get_params()["a__policy"]) == repr(policy)
+    assert copy.get_params()["a__policy"] is not policy
+    copy.set_params(a__estimator__witness__allowed=True).fit(NUMBERED, TARGETS)
+
+
+def test_tags_are_those_of_the_classifier():
+    assert get_tags(AugmentedClassifier(logistic())).input_tags == get_tags(logistic()).input_tags
+    assert get_tags(AugmentedClassifier(logistic())).estimator_type == "classifier"
+
+
+# --------------------------------------------------------------------------------------------
+# What can go wrong
+# --------------------------------------------------------------------------------------------
+
+
+def test_bad_pictures_are_named_once_by_their_place(paths, shapes, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    X = [*paths[:5], str(tmp_path / "text.png"), *paths[5:], str(tmp_path / "missing.png")]
+    model = AugmentedClassifier(logistic(), policy="crop", n_views=3, tta=2)
+    with pytest.raises(ImageReadError) as caught:
+        model.fit(X, shapes.target[:14])
+    assert [(error.position, error.path) for error in caught.value.errors] == [
+        (5, X[5]),
+        (13, X[13]),
+    ]
+    model.fit(paths, shapes.target[:12])
+    with pytest.raises(ImageReadError) as caught:
+        model.predict([*paths, b"", paths[0]])
+    assert [error[:2] for error in caught.value.errors] == [(12, None)]
+
+
+def test_bad_pictures_may_become_rows_of_nan(paths, shapes):
+    pipeline = logistic(on_error="nan").set_params(head=HistGradientBoostingClassifier(max_iter=2))
+    X = [*paths, "missing.png"]
+    model = AugmentedClassifier(pipeline, n_views=2, tta=2)
+    with pytest.warns(ImageReadWarning, match="2 of 26 pictures"):
+        model.fit(X, shapes.target[:13])
+    with pytest.warns(ImageReadWarning):
+        assert np.isfinite(model.predict_proba(X)).all()
+
+
+class NumpyNoise(v2.Transform):
+    def transform(self, inpt, params):
+        return torch.from_numpy(np.random.randint(0, 255, inpt.shape, dtype=np.uint8))
+
+
+WRONG_POLICIES = {
+    "unknown": ("flipp", ValueError, r"did you mean 'flip'"),
+    "function": ([v2.RandomRotation(3)], ValueError, "'policy' parameter"),
+    "lambda": (v2.Lambda(lambda x: x), ValueError, "does not tell what it does"),
+    "address": (v2.Lambda(partial(torch.flip, dims=[0])), ValueError, "does not tell what it"),
+    "floats": (v2.ToDtype(torch.float32, scale=True), ValueError, "Hint: leave out ToDtype"),
+    "other kind": (v2.ToPILImage(), ValueError, "it made Image of a uint8 tensor"),
+    "not repeatable": (NumpyNoise(), ValueError, "two different pictures of one"),
+    "too small": (v2.RandomCrop(10_000), ValueError, "fails on a picture"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_POLICIES)
+def test_wrong_policies(shapes, case):
+    policy, kind, message = WRONG_POLICIES[case]
+    with pytest.raises(kind, match=message):
+        AugmentedClassifier(logistic(), policy=policy).fit(shapes.data, shapes.target)
+
+
+def test_wrong_arguments(shapes):
+    model = AugmentedClassifier(logistic())
+    with pytest.raises(ValueError, match="requires y"):
+        model.fit(shapes.data, None)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(shapes.data, shapes.target[:-1])
+    with pytest.raises(ValueError, match="n_views"):
+        clone(model).set_params(n_views=0).fit(shapes.data, shapes.target)
