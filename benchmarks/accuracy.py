@@ -1,0 +1,179 @@
+"""Test accuracy of the bundled backbones on four sets, beside raw pixels and random weights.
+
+    python benchmarks/accuracy.py DATA
+
+DATA holds ``scenes/train``, ``scenes/test`` (class folders), ``cars/images`` with ``cars/labels.csv``
+(filename, model, split), ``dogs/train``, ``dogs/test`` with ``dogs/labels.csv`` and
+``dogs/test_labels.csv`` (id, breed). The fourth set is scikit-learn's digits.
+
+Everything is chosen by cross-validation on the training part; the test part is looked at once, by
+the model that was chosen.
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from _machine import machine
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import ImageEmbedder, make_transfer_stack
+from sktransfer.datasets import load_image_csv, load_image_folder
+from sktransfer.exceptions import RandomWeightsWarning
+from sktransfer.images import check_images, decode_image
+
+BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+STRENGTHS = np.logspace(-5, 0, 11)
+
+
+# ---------------------------------------------------------------------------------------- data
+
+
+def scenes(root):
+    train, test = (load_image_folder(root / "scenes" / part) for part in ("train", "test"))
+    return train.data, train.target, test.data, test.target
+
+
+def cars(root):
+    parts = [
+        load_image_csv(
+            root / "cars" / "labels.csv",
+            root / "cars" / "images",
+            image_column="filename",
+            label_column="model",
+            where={"split": part},
+        )
+        for part in ("train", "test")
+    ]
+    return parts[0].data, parts[0].target, parts[1].data, parts[1].target
+
+
+def dogs(root):
+    parts = [
+        load_image_csv(
+            root / "dogs" / table,
+            root / "dogs" / part,
+            image_column="id",
+            label_column="breed",
+            suffix=".jpg",
+        )
+        for table, part in (("labels.csv", "train"), ("test_labels.csv", "test"))
+    ]
+    return parts[0].data, parts[0].target, parts[1].data, parts[1].target
+
+
+def digits(root):
+    X, y = load_digits(return_X_y=True)
+    pictures = (X.reshape(-1, 8, 8) / 16 * 255).astype(np.uint8)
+    train, test, y_train, y_test = train_test_split(
+        pictures, y.astype(str), test_size=0.5, stratify=y, random_state=0
+    )
+    return train, y_train, test, y_test
+
+
+SETS = {"scenes": scenes, "cars": cars, "dogs": dogs, "digits": digits}
+
+
+# -------------------------------------------------------------------------------------- models
+
+
+class RawPixels(TransformerMixin, BaseEstimator):
+    """The pictures themselves, squashed to 32 x 32 pixels."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        from torch.nn.functional import interpolate
+
+        pictures = [decode_image(picture)[None].float() for picture in check_images(X)]
+        small = [interpolate(p, (32, 32), mode="bilinear", antialias=True) for p in pictures]
+        return np.stack([p.flatten().numpy() for p in small]) / 255
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def head(C=1.0):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+
+
+def folds():
+    return StratifiedKFold(5, shuffle=True, random_state=0)
+
+
+def tuned(features):
+    """Grid search over the strength of a logistic regression on some features."""
+    return GridSearchCV(
+        make_pipeline(features, StandardScaler(), LogisticRegression(max_iter=2000)),
+        {"logisticregression__C": STRENGTHS},
+        cv=folds(),
+    )
+
+
+def tuned_stack(strengths):
+    """Grid search over how a stack combines its branches, each with its own strength."""
+    stack = make_transfer_stack(BACKBONES, head(), LogisticRegression(max_iter=2000), cv=folds())
+    stack.set_params(**{f"{name}__head__logisticregression__C": C for name, C in strengths.items()})
+    grid = {
+        "stack_method": ["predict_proba", "decision_function"],
+        "final_estimator__C": np.logspace(-3, 1, 5),
+    }
+    return GridSearchCV(stack, grid, cv=folds())
+
+
+def singles():
+    """Name and features of every row of the table but the stack."""
+    yield "raw pixels", RawPixels()
+    for name in BACKBONES:
+        yield f"{name}, random weights", ImageEmbedder(name, weights=None)
+    for name in BACKBONES:
+        yield name, ImageEmbedder(name)
+
+
+def figures(data):
+    """Yield (row, cross-validated accuracy, test accuracy, seconds) for one set."""
+    train, y_train, test, y_test = data
+    strengths = {}
+    for row, features in singles():
+        begun = time.perf_counter()
+        search = tuned(features).fit(train, y_train)
+        strengths[row] = search.best_params_["logisticregression__C"]
+        yield row, search.best_score_, search.score(test, y_test), time.perf_counter() - begun
+    begun = time.perf_counter()
+    search = tuned_stack({name: strengths[name] for name in BACKBONES}).fit(train, y_train)
+    yield (
+        "stack of both",
+        search.best_score_,
+        search.score(test, y_test),
+        (time.perf_counter() - begun),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", default=",".join(SETS))
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", RandomWeightsWarning)
+    print(machine("openvino"), "\n")
+    print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
+    for name in args.sets.split(","):
+        data = SETS[name](args.data)
+        for row, cv_score, test_score, seconds in figures(data):
+            print(
+                f"| {name} ({len(data[0])} + {len(data[2])}) | {row} | {cv_score:.1%} "
+                f"| {test_score:.1%} | {seconds:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

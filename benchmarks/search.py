@@ -1,0 +1,181 @@
+"""What a search and a cross-validated stack cost beyond embedding every picture once.
+
+Three ways to do the same work, each in fresh processes and in turn:
+
+- ``sktransfer``: a ``GridSearchCV`` of 20 values of C in 5 folds over a pipeline of pictures, and
+  5-fold cross-validation of a stack of two backbones with 5 inner folds; cold, then warm in a
+  new process, and cold with ``n_jobs=4``;
+- ``by hand``: one embedding pass for each backbone, then the same search on the embeddings;
+- ``no store``: the same search with ``cache=None``, on fewer pictures, as a pipeline behaves that
+  does not remember.
+
+    python benchmarks/search.py PHOTOGRAPHS     # a folder of class folders
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from _machine import machine
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import ImageEmbedder, _engine, make_transfer_pipeline, make_transfer_stack
+from sktransfer.datasets import load_image_folder
+
+BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+FEWER = 100
+
+
+def head():
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-3))
+
+
+def search(estimator, name, n_jobs=None):
+    grid = {f"{name}logisticregression__C": np.logspace(-4, 2, 20)}
+    return GridSearchCV(estimator, grid, cv=5, n_jobs=n_jobs)
+
+
+def search_pictures(data, target, cache=True, n_jobs=None):
+    pipeline = make_transfer_pipeline(BACKBONES[1], head(), cache=cache)
+    return search(pipeline, "head__", n_jobs).fit(data, target).best_score_
+
+
+def search_by_hand(data, target):
+    embeddings = ImageEmbedder(BACKBONES[1], cache=None).fit_transform(data)
+    return search(head(), "").fit(embeddings, target).best_score_
+
+
+def stack_pictures(data, target, cache=True, n_jobs=None):
+    stack = make_transfer_stack(BACKBONES, head(), cv=5, cache=cache)
+    return cross_validate(stack, data, target, cv=5, n_jobs=n_jobs)["test_score"].mean()
+
+
+def stack_by_hand(data, target):
+    """The same stack over columns of embeddings that lie side by side."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import StackingClassifier
+
+    parts = [ImageEmbedder(name, cache=None).fit_transform(data) for name in BACKBONES]
+    edges = np.cumsum([0, *(part.shape[1] for part in parts)])
+    branches = [
+        (name, make_pipeline(ColumnTransformer([("part", "passthrough", slice(*edge))]), head()))
+        for name, edge in zip(BACKBONES, pairwise(edges), strict=True)
+    ]
+    stack = StackingClassifier(branches, LogisticRegression(max_iter=1000), cv=5)
+    return cross_validate(stack, np.hstack(parts), target, cv=5)["test_score"].mean()
+
+
+TASKS = {
+    "search": (search_pictures, search_by_hand),
+    "stack": (stack_pictures, stack_by_hand),
+}
+
+
+def count_pictures():
+    """Count what goes through networks in this process; returns a function that tells."""
+    seen, build = [0], _engine.runner_for
+
+    def runner_for(*args):
+        runner = build(*args)
+
+        def counted(pixels):
+            seen[0] += int((pixels.amax(dim=(1, 2, 3)) > 0).sum())  # black rows only fill up
+            return runner(pixels)
+
+        return counted
+
+    import sktransfer.embedder
+
+    sktransfer.embedder.runner_for = runner_for
+    return lambda: seen[0]
+
+
+def pictures(folder, number):
+    train = load_image_folder(folder)
+    chosen = np.random.default_rng(0).permutation(len(train.data))[:number]
+    return train.data[chosen], train.target[chosen]
+
+
+def child(way, task, folder, number, n_jobs):
+    """Do one piece of work in this process and print what it took."""
+    data, target = pictures(folder, number)
+    seen = count_pictures()
+    on_pictures, by_hand = TASKS[task]
+    begun = time.perf_counter()
+    if way == "by hand":
+        score = by_hand(data, target)
+    else:
+        score = on_pictures(data, target, cache=None if way == "no store" else True, n_jobs=n_jobs)
+    seconds = time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "seen": seen(), "score": score}))
+
+
+def in_new_process(way, task, args, number, home, n_jobs=1):
+    command = [sys.executable, __file__, str(args.photographs), "--child", way, "--task", task]
+    command += ["--number", str(number), "--n-jobs", str(n_jobs)]
+    environment = os.environ | {"SKTRANSFER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(task, args):
+    """Print one row for each way to do a task."""
+    results = {}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            home, other = Path(folder, "one"), Path(folder, "two")
+            rounds = {
+                "by hand": in_new_process("by hand", task, args, args.number, home),
+                "cold": in_new_process("sktransfer", task, args, args.number, home),
+                "warm, new process": in_new_process("sktransfer", task, args, args.number, home),
+                "cold, n_jobs=4": in_new_process(
+                    "sktransfer", task, args, args.number, other, n_jobs=4
+                ),
+            }
+        for name, result in rounds.items():
+            if name not in results or result["seconds"] < results[name]["seconds"]:
+                results[name] = result
+    results[f"no store, {FEWER} pictures"] = in_new_process(
+        "no store", task, args, FEWER, "/nowhere"
+    )
+    for name, result in results.items():
+        ratio = result["seconds"] / results["by hand"]["seconds"]
+        # Workers count in processes of their own, which tests/test_exactly_once.py adds up.
+        seen = "in workers" if "n_jobs" in name else f"{result['seen']:,}"
+        print(
+            f"| {task}: {name} | {result['seconds']:.1f} | {ratio:.2f} | {seen} "
+            f"| {result['score']:.3f} |",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--number", type=int, default=900)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
+    parser.add_argument("--n-jobs", type=int, default=1, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        return child(args.child, args.task, args.photographs, args.number, args.n_jobs)
+    print(machine("openvino"))
+    print(f"{len(pictures(args.photographs, args.number)[0])} pictures, {BACKBONES}\n")
+    print("| | seconds | × by hand | pictures through a network | score |\n|---|---|---|---|---|")
+    for task in TASKS:
+        measure(task, args)
+
+
+if __name__ == "__main__":
+    main()
