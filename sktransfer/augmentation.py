@@ -59,16 +59,16 @@ class AugmentedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     estimator : classifier
         Any classifier of pictures, such as `make_transfer_pipeline` and `make_transfer_stack`
         return. It is cloned.
-    policy : str, torch.nn.Module or None, default="flip"
+    policy : str, torch.nn.Module or None, default="crop"
         What is done to views. ``"flip"`` mirrors every second view left to right; ``"crop"`` also
         cuts out a random part of half the picture's area or more; ``"color"`` also changes
         brightness, contrast, saturation and hue; ``"auto"`` is ``"crop"`` and one random change
         of TrivialAugment's [1]_. Or a transform of :mod:`torchvision.transforms.v2` that turns a
         uint8 tensor (3, H, W) into another, see Notes. None makes no views, whatever `n_views`
         and `tta` say.
-    n_views : int, default=2
+    n_views : int, default=4
         Views to train on for each picture. View 0 is the picture itself. 1 trains as without.
-    tta : int, default=1
+    tta : int, default=4
         Views whose predictions are averaged (test-time augmentation), view 0 among them. 1
         predicts from the picture alone.
     random_state : int, RandomState instance or None, default=0
@@ -148,7 +148,7 @@ class AugmentedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     # Routed to the wrapped classifier, and not used here.
     __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
 
-    def __init__(self, estimator, *, policy="flip", n_views=2, tta=1, random_state=0):
+    def __init__(self, estimator, *, policy="crop", n_views=4, tta=4, random_state=0):
         self.estimator = estimator
         self.policy = policy
         self.n_views = n_views

@@ -320,7 +320,7 @@ SPLITTING = {
 
 
 def fit_witness(estimator, **parameters):
-    return AugmentedClassifier(estimator, n_views=4, **parameters).fit(NUMBERED, TARGETS)
+    return AugmentedClassifier(estimator, policy="flip", **parameters).fit(NUMBERED, TARGETS)
 
 
 @pytest.mark.parametrize("name", SPLITTING)
@@ -484,14 +484,14 @@ def test_bagging_inside_and_outside(shapes):
     column[:, 0] = list(shapes.data)
     bags = BaggingClassifier(logistic(), n_estimators=2, random_state=0)
     inside = AugmentedClassifier(bags, n_views=2, tta=2).fit(column, shapes.target)
-    outside = clone(bags).set_params(estimator=AugmentedClassifier(logistic()))
+    outside = clone(bags).set_params(estimator=AugmentedClassifier(logistic(), policy="flip"))
     assert inside.score(column, shapes.target) > 0.5
     assert outside.fit(column, shapes.target).score(column, shapes.target) > 0.5
 
 
 def test_one_view_and_no_policy_change_nothing(shapes):
     plain = logistic().fit(shapes.data, shapes.target).predict_proba(shapes.data)
-    for parameters in ({"n_views": 1}, {"policy": None, "n_views": 4, "tta": 4}):
+    for parameters in ({"n_views": 1, "tta": 1}, {"policy": None, "n_views": 4, "tta": 4}):
         model = AugmentedClassifier(logistic(), **parameters).fit(shapes.data, shapes.target)
         np.testing.assert_array_equal(model.predict_proba(shapes.data), plain)
 
@@ -503,7 +503,9 @@ def test_one_view_and_no_policy_change_nothing(shapes):
 
 def test_tta_alone_averages_over_the_views(shapes):
     pipeline = logistic().fit(shapes.data, shapes.target)
-    model = AugmentedClassifier(logistic(), n_views=1, tta=2).fit(shapes.data, shapes.target)
+    model = AugmentedClassifier(logistic(), policy="flip", n_views=1, tta=2).fit(
+        shapes.data, shapes.target
+    )
     mean = pipeline.predict_proba(shapes.data) + pipeline.predict_proba(shapes.data[:, :, ::-1])
     proba = model.predict_proba(shapes.data)
     np.testing.assert_allclose(proba, mean / 2, rtol=1e-6)
@@ -515,7 +517,7 @@ def test_tta_alone_averages_over_the_views(shapes):
 def test_decision_values_are_averaged(shapes):
     head = make_transfer_pipeline("tiny_mobilenet", LinearSVC(), image_size=32)
     for y in (shapes.target, shapes.target == shapes.target[0]):
-        model = AugmentedClassifier(head, tta=2).fit(shapes.data, y)
+        model = AugmentedClassifier(head, policy="flip", n_views=2, tta=2).fit(shapes.data, y)
         assert not hasattr(model, "predict_proba")
         values = model.decision_function(shapes.data)
         codes = values.argmax(1) if values.ndim == 2 else (values > 0).astype(int)
@@ -571,7 +573,7 @@ def test_clone_pickle_and_score(shapes):
 
 def test_search_over_its_own_parameters_in_two_threads(shapes):
     grid = {"policy": [None, "flip", v2.Compose([v2.RandomRotation(5)])], "n_views": [1, 2]}
-    search = GridSearchCV(AugmentedClassifier(logistic()), grid, cv=2, error_score="raise")
+    search = GridSearchCV(AugmentedClassifier(logistic(), tta=1), grid, cv=2, error_score="raise")
     alone = clone(search).fit(shapes.data, shapes.target).cv_results_["mean_test_score"]
     with joblib.parallel_config("threading", n_jobs=2):
         both = search.fit(shapes.data, shapes.target).cv_results_
@@ -581,12 +583,12 @@ def test_search_over_its_own_parameters_in_two_threads(shapes):
 def test_a_stack_of_backbones_with_views(shapes):
     head = LogisticRegression(max_iter=2000)
     stack = make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], head, cv=2, image_size=32)
-    model = AugmentedClassifier(stack, n_views=2, tta=2)
+    model = AugmentedClassifier(stack, policy="flip", n_views=2, tta=2)
     assert model.fit(shapes.data, shapes.target).score(shapes.data, shapes.target) > 0.5
 
 
 def test_a_branch_with_views_beside_a_plain_one(shapes):
-    branches = [("views", AugmentedClassifier(logistic())), ("plain", logistic())]
+    branches = [("views", AugmentedClassifier(logistic(), policy="flip")), ("plain", logistic())]
     stack = StackingClassifier(branches, LogisticRegression(), cv=2)
     stack.fit(shapes.data, shapes.target)
     assert stack.transform(shapes.data).shape == (48, 2 * 4)
