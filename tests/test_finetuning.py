@@ -1,0 +1,474 @@
+"""FineTuneClassifier: the head and the top of the backbone trained together."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.ensemble import StackingClassifier
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from torch import nn
+from torchvision.transforms import v2
+
+from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
+from sktransfer import finetuning as module
+from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
+from sktransfer.datasets import make_shapes
+from sktransfer.exceptions import (
+    FingerprintMismatchError,
+    ImageReadError,
+    TrainingDivergedError,
+)
+
+SHAPES = make_shapes(n_samples=40, random_state=0)
+X, Y = SHAPES.data, SHAPES.target
+
+
+def tiny_net():
+    """A network of three stages that takes milliseconds, for tests of everything but accuracy."""
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(8, 12, 3, stride=2, bias=False), nn.BatchNorm2d(12), nn.ReLU()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 10), nn.ReLU()),
+    )
+    network.preprocessing = Preprocessing(32, None)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.2)
+    return network
+
+
+def tuner(**params):
+    defaults = {"unfreeze": 2, "max_epochs": 3, "cache": None, "random_state": 0, "lr": 0.01}
+    return FineTuneClassifier(tiny_net(), **{**defaults, **params})
+
+
+def losses(model):
+    return [row["train_loss"] for row in model.history_ if "train_loss" in row]
+
+
+def state(model):
+    return {
+        **model.tuned_.upper.state_dict(),
+        **{f"head.{k}": v for k, v in model.head_.net_.module_.state_dict().items()},
+    }
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+def test_nothing_unfrozen_is_the_frozen_pipeline():
+    params = {"cache": None, "engine": "torch"}
+    head = HeadClassifier(hidden_units=8, dropout=0.1, max_epochs=5, random_state=0)
+    pipeline = make_transfer_pipeline("tiny_mobilenet", head, **params).fit(X, Y)
+    head = clone(head).set_params(random_state=None)
+    model = FineTuneClassifier(unfreeze=0, head=head, random_state=0, **params).fit(X, Y)
+    assert np.array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+    assert np.array_equal(model.transform(X), pipeline[0].transform(X))
+    assert (model.n_epochs_, model.history_, model.tuned_) == (0, [], None)
+
+
+def test_training_together_improves_on_the_frozen_backbone():
+    frozen = tuner(unfreeze=0).fit(X, Y)
+    model = tuner(unfreeze="all", max_epochs=15, backbone_lr_factor=1.0).fit(X, Y)
+    assert losses(model)[-1] < 0.7 * losses(model)[0]
+    proba, truth = model.predict_proba(X), np.searchsorted(model.classes_, Y)
+    better = proba[np.arange(len(Y)), truth] > frozen.predict_proba(X)[np.arange(len(Y)), truth]
+    assert better.mean() > 0.6
+
+
+@pytest.mark.parametrize(("unfreeze", "first_tuned"), [(1, 2), (2, 1), ("all", 0)])
+def test_only_the_last_stages_change(unfreeze, first_tuned):
+    model = tuner(unfreeze=unfreeze).fit(X, Y)
+    before = list(load_backbone(resolve_backbone(tiny_net())).parameters())
+    after = list(model.tuned_.network().parameters())
+    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert changed == [stage >= first_tuned for stage in (0, 0, 1, 1, 1, 2, 2)]
+
+
+def test_bundled_backbone_is_shared_and_stays_frozen():
+    network = load_backbone(resolve_backbone("tiny_resnet"))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    FineTuneClassifier(
+        "tiny_resnet", image_size=32, unfreeze=1, max_epochs=1, cache=None, engine="torch"
+    ).fit(X, Y)
+    assert same(before, network.state_dict())
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_batch_norm_statistics_stay_unless_asked(update):
+    model = tuner(unfreeze=2, update_batch_norm=update).fit(X, Y)
+    mean = next(m for m in model.tuned_.upper.modules() if isinstance(m, nn.BatchNorm2d))
+    assert bool(mean.running_mean.any()) == update
+
+
+def test_fits_are_equal_bit_by_bit():
+    one, other = (tuner(policy="color", head=HeadClassifier(dropout=0.2)) for _ in "ab")
+    state_before = torch.get_rng_state()
+    assert same(state(one.fit(X, Y)), state(other.fit(X, Y)))
+    assert torch.equal(torch.get_rng_state(), state_before)
+    assert not same(state(one), state(tuner(policy="color", random_state=1).fit(X, Y)))
+
+
+def test_learning_rates_differ_by_stage(monkeypatch):
+    seen = {}
+    original = module.tune
+
+    def tune(model, loss, train, valid, settings, *args):
+        from sktransfer._finetune_training import parameter_groups
+
+        seen["rates"] = [group["full_lr"] for group in parameter_groups(model, settings)]
+        return original(model, loss, train, valid, settings, *args)
+
+    monkeypatch.setattr(module, "tune", tune)
+    tuner(unfreeze="all", lr=0.1, backbone_lr_factor=0.1, stage_lr_decay=0.5).fit(X, Y)
+    assert sorted({round(rate, 6) for rate in seen["rates"]}, reverse=True) == [
+        0.1,
+        0.01,
+        0.005,
+        0.0025,
+    ]
+
+
+def test_class_weights_and_sample_weights_count():
+    weights = {name: 0.01 for name in np.unique(Y)} | {"circle": 10.0}
+    plain, weighted = tuner().fit(X, Y), tuner(class_weight=weights).fit(X, Y)
+    share = [np.mean(m.predict(X) == "circle") for m in (plain, weighted)]
+    assert share[1] > share[0]
+    weight = np.where(Y == "circle", 10.0, 0.01)
+    assert np.mean(tuner().fit(X, Y, sample_weight=weight).predict(X) == "circle") > share[0]
+
+
+def test_pictures_of_weight_zero_are_left_out():
+    weight = np.r_[np.ones(30), np.zeros(10)]
+    one = tuner().fit(X, Y, sample_weight=weight)
+    assert same(state(one), state(tuner().fit(X[:30], Y[:30])))
+
+
+# ------------------------------------------------------------------- views and what is kept
+
+
+@pytest.mark.parametrize("policy", [None, "crop", v2.RandomVerticalFlip()])
+@pytest.mark.parametrize("unfreeze", [1, 2])
+def test_what_is_kept_changes_nothing(policy, unfreeze):
+    fitted = {}
+    for limit in ("1GB", 40 * 4 * 3 * 32 * 32, 0):
+        model = tuner(policy=policy, unfreeze=unfreeze, memory_limit=limit).fit(X, Y)
+        fitted[model.kept_] = state(model)
+    assert {"features", "nothing"} <= set(fitted)
+    assert all(same(fitted["features"], other) for other in fitted.values())
+
+
+def test_pixels_are_kept_where_outputs_do_not_fit():
+    limit = 40 * 3 * 32 * 32  # less than 8 x 14 x 14 float32 for each
+    assert tuner(memory_limit=limit).fit(X, Y).kept_ == "pixels"
+    assert tuner(unfreeze="all", memory_limit="1GB").fit(X, Y).kept_ == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("params", "n_runs"),
+    [
+        ({}, 40),
+        ({"policy": "crop", "n_views": 3}, 120),
+        ({"policy": "flip", "n_views": 8}, 80),
+        ({"memory_limit": 0}, 40 * 3),
+    ],
+)
+def test_frozen_part_runs_once_for_each_view(monkeypatch, params, n_runs):
+    count = []
+    original = module.FrozenPart.run
+
+    def run(self, images):
+        count.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(module.FrozenPart, "run", run)
+    monkeypatch.setattr(module.FrozenPart, "template", lambda self: torch.zeros(1, 8, 14, 14))
+    tuner(max_epochs=3, **params).fit(X, Y)
+    assert sum(count) == n_runs
+
+
+def test_new_views_in_each_epoch():
+    model = tuner(policy="crop", n_views=None).fit(X, Y)
+    assert model.kept_ == "nothing"
+    assert len(set(losses(model))) == 3
+
+
+def test_policy_without_unfrozen_stages_trains_the_head_on_views():
+    model = tuner(unfreeze=0, policy="crop").fit(X, Y)
+    assert (model.n_epochs_, model.tuned_) == (3, None)
+    assert not np.array_equal(model.predict_proba(X), tuner(unfreeze=0).fit(X, Y).predict_proba(X))
+
+
+# ------------------------------------------------------------------ stopping and checkpoints
+
+
+def test_early_stopping_restores_the_best_epoch():
+    model = tuner(early_stopping=True, max_epochs=8, n_iter_no_change=2, lr=0.5,
+                  validation_fraction=0.25).fit(X, Y)  # fmt: skip
+    values = [row["valid_loss"] for row in model.history_]
+    assert model.best_epoch_ == int(np.argmin(values))
+    assert model.n_epochs_ == min(8, model.best_epoch_ + 2)
+    assert model.history_[0].keys() == {"epoch", "valid_loss", "valid_accuracy"}
+
+
+def test_useless_tuning_gives_the_frozen_backbone_back():
+    params = {"early_stopping": True, "validation_fraction": 0.25, "lr": 5.0, "max_epochs": 2}
+    model = tuner(**params, backbone_lr_factor=1.0).fit(X, Y)
+    assert model.best_epoch_ == 0
+    embedder = ImageEmbedder(tiny_net(), cache=None).fit(X)
+    np.testing.assert_allclose(model.transform(X), embedder.transform(X), atol=1e-5)
+
+
+class Killed(BaseException):
+    """Ends a fit as a signal would."""
+
+
+def killer(epoch):
+    def kill(row):
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return kill
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_killed_fit_goes_on_where_it_was(tmp_path, random_state, early_stopping):
+    params = {
+        "max_epochs": 5,
+        "policy": "crop",
+        "head": HeadClassifier(dropout=0.2, max_epochs=5),
+        "early_stopping": early_stopping,
+        "validation_fraction": 0.25,
+        "random_state": random_state,
+    }
+    params["checkpoint_dir"] = tmp_path
+    with pytest.raises(Killed):
+        tuner(callbacks=[killer(4)], **params).fit(X, Y)
+    trained = []
+    resumed = tuner(callbacks=[lambda row: trained.append(row["epoch"])], **params).fit(X, Y)
+    assert trained == [4, 5]
+    assert [row["epoch"] for row in resumed.history_ if row["epoch"]] == [1, 2, 3, 4, 5]
+    if random_state == 0:
+        params["checkpoint_dir"] = None
+        assert same(state(resumed), state(tuner(**params).fit(X, Y)))
+
+
+def test_checkpoint_belongs_to_pictures_and_parameters(tmp_path):
+    params = {"checkpoint_dir": tmp_path, "max_epochs": 2}
+    for data, changes in ((X, {}), (X, {"lr": 0.02}), (X[::-1], {})):
+        with pytest.raises(Killed):
+            tuner(callbacks=[killer(2)], **params, **changes).fit(data, Y)
+    assert len(list(tmp_path.iterdir())) == 3
+    trained = []
+    for _ in "ab":  # the second one finds a finished fit, and begins anew
+        tuner(callbacks=[lambda row: trained.append(row["epoch"])], **params).fit(X, Y)
+    assert trained == [2, 1, 2]
+
+
+# ------------------------------------------------------------------- a scikit-learn estimator
+
+
+def test_predictions_are_consistent():
+    model = tuner().fit(X, Y)
+    proba, logits = model.predict_proba(X), model.decision_function(X)
+    assert np.array_equal(model.predict(X), model.classes_[proba.argmax(axis=1)])
+    np.testing.assert_allclose(torch.softmax(torch.tensor(logits), 1), proba, atol=1e-6)
+    np.testing.assert_allclose(model.head_.predict_proba(model.transform(X)), proba, atol=1e-6)
+    assert set(model.classes_) == set(Y)
+
+
+def test_predictions_are_those_of_the_network():
+    model = tuner(unfreeze=2).fit(X, Y)
+    embedder = ImageEmbedder(tiny_net(), cache=None).fit(X)
+    whole = model.tuned_.network()
+    whole.preprocessing = embedder.preprocessing_
+    expected = ImageEmbedder(whole, cache=None).fit(X).transform(X)
+    np.testing.assert_allclose(model.transform(X), expected, atol=1e-5)
+
+
+def test_two_classes():
+    y = Y == "circle"
+    model = tuner().fit(X, y)
+    assert model.decision_function(X).shape == (40,)
+    assert np.array_equal(model.predict(X), model.decision_function(X) > 0)
+
+
+def test_transformer():
+    model = tuner().fit(X, Y)
+    names = model.get_feature_names_out()
+    assert model.transform(X).shape == (40, 10) and model.transform(X).dtype == np.float32
+    assert names[0] == "Sequential_tuned_0" and len(names) == 10
+    frame = model.set_output(transform="pandas").transform(X)
+    assert list(frame.columns) == list(names)
+    assert np.array_equal(model.predict(X), tuner().fit(X, Y).predict(X))
+
+
+def test_clone_and_parameters():
+    model = tuner(head=HeadClassifier(dropout=0.1))
+    copy = clone(model).set_params(head__dropout=0.3, unfreeze="all")
+    assert (copy.head.dropout, model.head.dropout) == (0.3, 0.1)
+    model.fit(X, Y)
+    assert not hasattr(model.head, "net_")
+
+
+def test_grid_search():
+    grid = {"unfreeze": [0, 1], "policy": [None, "flip"], "lr": [0.01]}
+    search = GridSearchCV(tuner(max_epochs=1), grid, cv=2, error_score="raise").fit(X, Y)
+    assert search.best_estimator_.predict(X[:2]).shape == (2,)
+
+
+@pytest.mark.slow
+def test_workers_find_what_one_process_finds():
+    estimator = FineTuneClassifier(
+        "tiny_mobilenet", image_size=32, max_epochs=1, engine="torch", random_state=0
+    )
+    one, two = (cross_val_score(estimator, X, Y, cv=2, n_jobs=n) for n in (1, 2))
+    np.testing.assert_allclose(one, two, atol=0.051)  # other numbers of threads round otherwise
+
+
+def test_stacked_beside_a_frozen_branch():
+    params = {"image_size": 32, "engine": "torch"}
+    branches = [
+        ("frozen", make_transfer_pipeline("tiny_resnet", **params)),
+        ("tuned", FineTuneClassifier(max_epochs=1, random_state=0, **params)),
+    ]
+    scores = cross_val_score(StackingClassifier(branches, cv=2), X, Y, cv=2, error_score="raise")
+    assert scores.mean() > 0.5
+
+
+@pytest.mark.parametrize("shape", ["paths", "column", "list of arrays"])
+def test_kinds_of_input(tmp_path, shape):
+    from PIL import Image
+
+    pictures = list(X)
+    if shape != "list of arrays":
+        pictures = [str(tmp_path / f"{i}.png") for i in range(len(X))]
+        for path, picture in zip(pictures, X, strict=True):
+            Image.fromarray(picture).save(path)
+    if shape == "column":
+        pictures = np.array(pictures, dtype=object)[:, None]
+    model = tuner().fit(pictures, Y)
+    np.testing.assert_allclose(
+        model.predict_proba(pictures), tuner().fit(X, Y).predict_proba(X), atol=1e-4
+    )
+
+
+# ------------------------------------------------------------------------------------ pickles
+
+
+def bundled(**params):
+    defaults = {"image_size": 32, "max_epochs": 1, "engine": "torch", "random_state": 0}
+    return FineTuneClassifier("tiny_resnet", **{**defaults, **params})
+
+
+def test_pickle_holds_the_tuned_part_only():
+    model = bundled(unfreeze=1).fit(X, Y)
+    data = pickle.dumps(model)
+    tuned = sum(p.numel() * 4 for p in model.tuned_.upper.parameters())
+    assert tuned < len(data) < tuned + 200_000
+    model.predict(X)  # makes a network ready to run, which must not travel
+    assert len(pickle.dumps(model)) < len(data) + 1_000
+    assert np.array_equal(pickle.loads(data).predict_proba(X), model.predict_proba(X))
+
+
+def test_pickle_predicts_the_same_in_a_new_process(tmp_path):
+    model = bundled().fit(X, Y)
+    with open(tmp_path / "model.pkl", "wb") as file:
+        pickle.dump(model, file)
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import sys, pickle, numpy as np; model = pickle.load(open(sys.argv[1], 'rb'));"
+        "np.save(sys.argv[3], model.predict_proba(np.load(sys.argv[2])))"
+    )
+    files = [str(tmp_path / name) for name in ("model.pkl", "X.npy", "proba.npy")]
+    subprocess.run([sys.executable, "-W", "error", "-c", code, *files], check=True, timeout=120)
+    assert np.array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
+
+
+def test_other_weights_below_are_refused(monkeypatch):
+    model = bundled().fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(model))
+    object.__setattr__(loaded.tuned_.spec, "fingerprint", "other")
+    with pytest.raises(FingerprintMismatchError, match="not those"):
+        loaded.predict(X)
+
+
+# ------------------------------------------------------------------------------------- errors
+
+
+def test_loss_gone_to_nan_names_the_learning_rates():
+    with pytest.raises(TrainingDivergedError, match=r"lr=1e\+20 for the head and 1e\+19"):
+        tuner(lr=1e20, max_epochs=5).fit(X, Y)
+
+
+def test_too_many_stages():
+    with pytest.raises(ValueError, match=r"unfreeze=9 asks for more stages .* has: 3"):
+        tuner(unfreeze=9).fit(X, Y)
+
+
+def test_unreadable_pictures_are_all_named_before_training():
+    pictures = [*X]
+    pictures[3], pictures[7] = b"no picture", "missing.jpg"
+    seen = []
+    with pytest.raises(ImageReadError) as caught:
+        tuner(callbacks=[seen.append]).fit(pictures, Y)
+    assert [error.position for error in caught.value.errors] == [3, 7]
+    assert seen == []
+    with pytest.raises(ImageReadError, match=r"missing\.jpg"):
+        tuner().fit(X, Y).predict(["missing.jpg"])
+
+
+def test_single_class():
+    with pytest.raises(ValueError, match="at least two classes"):
+        tuner().fit(X, np.zeros(len(X)))
+
+
+def test_too_few_pictures_to_validate():
+    with pytest.raises(ValueError, match="too few for a validation share"):
+        tuner(early_stopping=True).fit(X[:8], Y[:8])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"policy": "flop"}, "did you mean 'flip'"),
+        ({"unfreeze": -1}, "unfreeze"),
+        ({"memory_limit": "much"}, "not a size"),
+        ({"lr": 0.0}, "lr"),
+    ],
+)
+def test_wrong_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        tuner(**params).fit(X, Y)
+
+
+def test_several_labels_a_picture():
+    with pytest.raises(ValueError, match="one class for each picture"):
+        tuner().fit(X, np.ones((len(X), 2)))
+
+
+def test_equal_pictures_stay_on_one_side():
+    doubled, labels = np.concatenate([X, X]), np.concatenate([Y, Y])
+    model = tuner(early_stopping=True, validation_fraction=0.25)
+    model.classes_ = np.unique(Y)
+    digests = [bytes([i % 40]) * 20 for i in range(80)]
+    train, valid = model._split(digests, labels, np.ones(80), 0)
+    assert len(train) + len(valid) == len(doubled)
+    assert not set(train % 40) & set(valid % 40)
+
+
+def test_progress(capsys):
+    tuner(verbose=2).fit(X, Y)
+    assert capsys.readouterr().out.count("train_loss") == 3
