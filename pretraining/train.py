@@ -1,0 +1,349 @@
+"""Train a bundled backbone from scratch on Tiny ImageNet.
+
+One process, or several that share the work (``torchrun``); on CUDA when there is one, on CPU cores
+otherwise. A checkpoint is written after every epoch, and the same command continues from it.
+See README.md beside this file for the commands, the data and what they cost.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import mobilenet_v3_small
+from torchvision.models.resnet import BasicBlock, ResNet
+from tqdm import tqdm
+
+# The dog breeds on which transfer is measured: a network that had seen them would prove nothing.
+LEFT_OUT = {"n02085620", "n02094433", "n02099601", "n02099712", "n02106662", "n02113799"}
+HELD_OUT_PER_CLASS = 15
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ARCHITECTURES = {
+    "tiny_resnet": lambda n: ResNet(BasicBlock, [1, 2, 2, 1], num_classes=n),
+    "tiny_mobilenet": lambda n: mobilenet_v3_small(num_classes=n),
+}
+
+
+# --------------------------------------------------------------------------------------- data
+
+
+def read_pictures(paths):
+    """Decode 64x64 pictures into one uint8 array (n, 3, 64, 64)."""
+    pixels = np.empty((len(paths), 3, 64, 64), np.uint8)
+    for row, path in enumerate(tqdm(paths, desc="decoding")):
+        pixels[row] = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    return pixels
+
+
+def prepare(root, out):
+    """Decode the three parts once and keep them as ``.npy`` files; the last one marks the end."""
+    if (out / "official.npy").exists():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    classes = sorted(set((root / "wnids.txt").read_text().split()) - LEFT_OUT)
+    code = {name: index for index, name in enumerate(classes)}
+    parts = {"train": [], "held_out": [], "official": []}
+    for name in classes:
+        files = sorted((root / "train" / name / "images").glob("*.JPEG"))
+        order = np.random.default_rng(code[name]).permutation(len(files))
+        for rank, position in enumerate(order):
+            part = "held_out" if rank < HELD_OUT_PER_CLASS else "train"
+            parts[part].append((files[position], code[name]))
+    with open(root / "val" / "val_annotations.txt", newline="") as file:
+        for name, label, *_ in csv.reader(file, delimiter="\t"):
+            if label in code:
+                parts["official"].append((root / "val" / "images" / name, code[label]))
+    (out / "classes.json").write_text(json.dumps(classes))
+    for part, rows in parts.items():
+        np.save(out / f"{part}_labels.npy", np.array([label for _, label in rows]))
+        np.save(out / f"{part}.npy", read_pictures([path for path, _ in rows]))
+
+
+def load_part(out, part):
+    """Pictures (memory-mapped, so that several processes share them) and labels."""
+    pixels = np.load(out / f"{part}.npy", mmap_mode="r")
+    return pixels, torch.from_numpy(np.load(out / f"{part}_labels.npy"))
+
+
+def normalise(pixels):
+    """uint8 or float pixels in 0..255 to what the network sees."""
+    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels / 255 - mean) / std
+
+
+def augment(pixels, size, generator):
+    """Random resized crop, flip and colour, on a whole batch with one ``grid_sample``."""
+    n, device = len(pixels), pixels.device
+
+    def uniform(low, high):
+        return torch.empty(n).uniform_(low, high, generator=generator).to(device)
+
+    area, ratio = uniform(0.25, 1).sqrt(), uniform(math.log(3 / 4), math.log(4 / 3)).exp().sqrt()
+    width, height = (area * ratio).clamp(max=1), (area / ratio).clamp(max=1)
+    flip = uniform(0, 1).lt(0.5).float() * 2 - 1
+    theta = torch.zeros(n, 2, 3, device=device)
+    theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
+    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - width), uniform(-1, 1) * (1 - height)
+    grid = F.affine_grid(theta, (n, 3, size, size), align_corners=False)
+    views = F.grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)
+
+    def blend(views, base, amount):
+        factor = uniform(1 - amount, 1 + amount).view(n, 1, 1, 1)
+        return base + factor * (views - base)
+
+    views = blend(views, views.mean(1, keepdim=True), 0.4)  # saturation
+    views = blend(views, views.mean((1, 2, 3), keepdim=True), 0.4)  # contrast
+    views = blend(views, torch.zeros((), device=device), 0.4)  # brightness
+    return normalise(views.clamp(0, 255))
+
+
+# ------------------------------------------------------------------------------------ network
+
+
+def start_from(network, file):
+    """Take every tensor that fits from an earlier, smaller training.
+
+    Blocks that the earlier network did not have begin as the identity: the last batch norm of
+    their residual branch is set to zero, so that nothing of what was learned is disturbed.
+    """
+    earlier = {name: tensor.float() for name, tensor in load_file(file).items()}
+    own = network.state_dict()
+    fitting = {k: v for k, v in earlier.items() if k in own and v.shape == own[k].shape}
+    network.load_state_dict(fitting, strict=False)
+    for name, module in network.named_modules():
+        if isinstance(module, BasicBlock) and f"{name}.bn2.weight" not in fitting:
+            nn.init.zeros_(module.bn2.weight)
+    return len(fitting), len(own)
+
+
+def parameter_groups(network, weight_decay):
+    """Weight decay on weights only, none on biases and batch norm."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+class Average:
+    """Exponential average of all floating-point state, batch-norm statistics included."""
+
+    def __init__(self, network):
+        self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, network):
+        self.steps += 1
+        decay = min(0.998, (1 + self.steps) / (10 + self.steps))
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+@torch.inference_mode()
+def accuracy(network, pixels, labels, size, device):
+    """Top-1 accuracy of ``network`` on whole pictures scaled to ``size``."""
+    network.eval()
+    hits = 0
+    for start in range(0, len(labels), 256):
+        batch = torch.from_numpy(np.array(pixels[start : start + 256])).to(device).float()
+        batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True)
+        batch = normalise(batch).contiguous(memory_format=torch.channels_last)
+        hits += (network(batch).argmax(1).cpu() == labels[start : start + 256]).sum().item()
+    return hits / len(labels)
+
+
+# ----------------------------------------------------------------------------------- training
+
+
+def learning_rate(progress, peak, warmup=0.1):
+    """One cycle: a linear rise, then half a cosine to zero; ``progress`` runs from 0 to 1."""
+    if progress < warmup:
+        return peak * (0.04 + 0.96 * progress / warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def picture_size(epoch, args):
+    """Small pictures first, the larger ones for the last epochs (progressive resizing)."""
+    return args.final_size if epoch >= args.epochs - args.final_epochs else args.size
+
+
+def mixed_loss(network, batch, labels, args, generator):
+    """Cross-entropy with label smoothing, after mixup when asked for."""
+    if args.mixup == 0:
+        return F.cross_entropy(network(batch).float(), labels, label_smoothing=0.1)
+    share = float(np.random.default_rng(generator.initial_seed()).beta(args.mixup, args.mixup))
+    order = torch.randperm(len(batch), generator=generator).to(batch.device)
+    logits = network(share * batch + (1 - share) * batch[order]).float()
+    first = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    return share * first + (1 - share) * F.cross_entropy(logits, labels[order], label_smoothing=0.1)
+
+
+def train_epoch(training, network, data, args, world):
+    """One pass over this process's share of the training pictures; returns the mean loss."""
+    rank, ranks, device = world
+    epoch, optimizer = training.epoch, training.optimizer
+    pixels, labels = data
+    order = np.random.default_rng([args.seed, epoch]).permutation(len(labels))
+    share = args.batch_size // ranks
+    steps = len(labels) // args.batch_size
+    network.train()
+    losses = []
+    for step in tqdm(range(steps), desc=f"epoch {epoch}", disable=rank > 0, mininterval=10):
+        # One generator a step and process: a resumed run draws what an undisturbed one draws.
+        seed = ((args.seed * 1000 + epoch) * 100_000 + step) * 64 + rank
+        generator = torch.Generator().manual_seed(seed)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate((epoch + step / steps) / args.epochs, args.lr)
+        first = step * args.batch_size + rank * share
+        rows = np.sort(order[first : first + share])
+        batch = torch.from_numpy(pixels[rows]).to(device)
+        batch = augment(batch, picture_size(epoch, args), generator)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.bfloat16):
+            loss = mixed_loss(network, batch, labels[rows].to(device), args, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        training.average.update(training.network)
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+def save_atomically(save, path):
+    """Write beside ``path`` and move into place: a kill leaves the old file or the new one."""
+    temporary = path.with_suffix(".part")
+    save(temporary)
+    os.replace(temporary, path)
+
+
+def join_world():
+    """(rank, number of processes, device) of this process; one process without ``torchrun``."""
+    cuda = torch.cuda.is_available()
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if ranks > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else "cpu"
+    return rank, ranks, torch.device(device)
+
+
+class Training:
+    """All that a checkpoint holds: network, average, optimiser, and how far they have come."""
+
+    def __init__(self, args, n_classes, device):
+        self.network = ARCHITECTURES[args.name](n_classes)
+        if args.init:
+            taken, total = start_from(self.network, args.init)
+            print(f"tensors taken from {args.init}: {taken} of {total}")
+        self.network = self.network.to(device, memory_format=torch.channels_last)
+        self.average = Average(self.network)
+        self.optimizer = torch.optim.SGD(
+            parameter_groups(self.network, args.weight_decay), args.lr, momentum=0.9, nesterov=True
+        )
+        self.epoch, self.minutes = 0, 0.0
+
+    def save(self, path):
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state,
+            "steps": self.average.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "minutes": self.minutes,
+        }
+        save_atomically(lambda part: torch.save(state, part), path)
+
+    def resume(self, path, device):
+        state = torch.load(path, map_location=device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state, self.average.steps = state["average"], state["steps"]
+        self.epoch, self.minutes = state["epoch"], state["minutes"]
+
+
+def train(args):
+    """Train to the end, from the newest checkpoint when there is one."""
+    rank, ranks, device = world = join_world()
+    torch.manual_seed(args.seed)
+    if rank == 0:
+        prepare(args.data, args.cache)
+        args.out.mkdir(parents=True, exist_ok=True)
+    if ranks > 1:
+        dist.barrier()
+    data = load_part(args.cache, "train")
+    n_classes = len(json.loads((args.cache / "classes.json").read_text()))
+    training = Training(args, n_classes, device)
+    if (args.out / "checkpoint.pt").exists():
+        training.resume(args.out / "checkpoint.pt", device)
+    network = training.network
+    if ranks > 1:
+        network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+    while training.epoch < args.epochs:
+        begun = time.time()
+        loss = train_epoch(training, network, data, args, world)
+        training.epoch += 1
+        training.minutes += (time.time() - begun) / 60
+        if rank == 0:
+            report(training, loss, n_classes, args, device)
+            training.save(args.out / "checkpoint.pt")
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+def report(training, loss, n_classes, args, device):
+    """Judge the averaged network on the pictures held out, and write a line of history."""
+    judge = ARCHITECTURES[args.name](n_classes).to(device, memory_format=torch.channels_last)
+    judge.load_state_dict(training.average.state)
+    size = picture_size(training.epoch - 1, args)
+    held_out = load_part(args.cache, "held_out")
+    line = json.dumps(
+        {
+            "epoch": training.epoch,
+            "size": size,
+            "loss": round(loss, 4),
+            "held_out": round(accuracy(judge, *held_out, size, device), 4),
+            "minutes": round(training.minutes, 1),
+        }
+    )
+    print(line, flush=True)
+    with open(args.out / "history.jsonl", "a") as file:
+        file.write(line + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=sorted(ARCHITECTURES))
+    parser.add_argument("--data", type=Path, required=True, help="the folder tiny-imagenet-200")
+    parser.add_argument("--cache", type=Path, required=True, help="where decoded pictures are kept")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint, history and weights")
+    parser.add_argument("--init", type=Path, help="weights of an earlier training to start from")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--size", type=int, default=64, help="training picture size, pixels")
+    parser.add_argument("--final-size", type=int, default=96, help="size in the last epochs")
+    parser.add_argument("--final-epochs", type=int, default=25)
+    parser.add_argument("--batch-size", type=int, default=256, help="of all processes together")
+    parser.add_argument("--lr", type=float, default=0.5, help="peak learning rate")
+    parser.add_argument("--weight-decay", type=float, default=5e-5)
+    parser.add_argument("--mixup", type=float, default=0.0, help="mixup's alpha; 0 for none")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision")
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
