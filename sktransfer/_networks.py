@@ -119,29 +119,32 @@ def _fill(headless, weights, name):
 # ------------------------------------------------------------------------------------ bundled
 
 
-#: What `tiny_mobilenet` embeds: "hidden" is the input of its last Linear layer, "pooled" the
-#: pooled output of its convolutions.
-TINY_MOBILENET_EMBEDDING = "hidden"
-_TINY_MOBILENET_WIDTHS = {"hidden": 1024, "pooled": 576}
+class _WithInput(nn.Sequential):
+    """A stage that hands on what came in, pooled to its output's size, beside its output."""
+
+    def forward(self, features):
+        output = super().forward(features)
+        return torch.cat([nn.functional.adaptive_avg_pool2d(features, output.shape[2:]), output], 1)
 
 
 def _tiny_mobilenet():
+    # The pooled output of the convolutions (576 wide) transfers better than the hidden layer
+    # behind it: pretraining/README.md has the figures.
     network = torchvision.models.mobilenet_v3_small(num_classes=1)
-    if TINY_MOBILENET_EMBEDDING == "hidden":
-        return behead(network)
     network.classifier = nn.Identity()
     return Headless(network, ("classifier.",))
 
 
 def _tiny_resnet():
-    return behead(ResNet(BasicBlock, [1, 2, 2, 1], num_classes=1))
+    # The pooled outputs of the last two stages (256 + 512 wide) transfer better than the last
+    # one's alone.
+    headless = behead(ResNet(BasicBlock, [1, 2, 2, 1], num_classes=1))
+    headless.network.layer4 = _WithInput(*headless.network.layer4)
+    return headless
 
 
 _BUNDLED = {"tiny_mobilenet": _tiny_mobilenet, "tiny_resnet": _tiny_resnet}
-BUNDLED_WIDTHS = {
-    "tiny_mobilenet": _TINY_MOBILENET_WIDTHS[TINY_MOBILENET_EMBEDDING],
-    "tiny_resnet": 512,
-}
+BUNDLED_WIDTHS = {"tiny_mobilenet": 576, "tiny_resnet": 768}
 
 
 def build_bundled(name, weights):
