@@ -41,7 +41,10 @@ def documentable(thing):
 def public_methods(cls):
     """Yield the public methods that ``cls`` itself defines (what it inherits is another's)."""
     for name in vars(cls):
-        if not name.startswith("_") and inspect.isroutine(inspect.unwrap(getattr(cls, name))):
+        # scikit-learn writes set_fit_request and its like into every class.
+        if name.startswith("_") or re.fullmatch(r"set_\w+_request", name):
+            continue
+        if inspect.isroutine(inspect.unwrap(getattr(cls, name))):
             yield name, getattr(cls, name)
 
 
