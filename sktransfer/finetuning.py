@@ -68,7 +68,7 @@ class FineTuneClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         Name of the network, see :func:`sktransfer.list_backbones`, or a module of your own.
     weights : str, path-like or None, default="DEFAULT"
         As for :class:`~sktransfer.ImageEmbedder`.
-    unfreeze : int or "all", default=1
+    unfreeze : int or "all", default=3
         How many of the backbone's last stages are trained, see
         :func:`sktransfer.backbones.backbone_stages`. 0 without a policy is exactly the frozen
         pipeline; "all" trains the whole network.
@@ -92,14 +92,15 @@ class FineTuneClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
-    backbone_lr_factor : float, default=0.1
-        Learning rate of the backbone's last stage, as a share of ``lr``.
+    backbone_lr_factor : float, default=1.0
+        Learning rate of the backbone's last stage, as a share of ``lr``. Smaller values keep it
+        closer to what it was.
     stage_lr_decay : float in (0, 1], default=1.0
         Each stage below is trained with this share of the learning rate of the one above it [2]_.
     weight_decay : float, default=0.01
         Share, times the learning rate, by which each step shrinks the weights; biases and
         normalisations are spared.
-    max_epochs : int, default=10
+    max_epochs : int, default=20
         Passes over the pictures while head and backbone are trained together.
     batch_size : int, default=32
         Pictures in a training batch.
@@ -242,16 +243,16 @@ class FineTuneClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         backbone="tiny_mobilenet",
         *,
         weights="DEFAULT",
-        unfreeze=1,
+        unfreeze=3,
         head=None,
         image_size=None,
         policy=None,
         n_views=4,
         lr=1e-3,
-        backbone_lr_factor=0.1,
+        backbone_lr_factor=1.0,
         stage_lr_decay=1.0,
         weight_decay=0.01,
-        max_epochs=10,
+        max_epochs=20,
         batch_size=32,
         update_batch_norm=False,
         class_weight=None,
