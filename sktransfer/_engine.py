@@ -44,8 +44,21 @@ class _Runners:
 
 
 _runners = _Runners()
-# A child of a fork has the parent's memory but none of its threads: it builds its own.
-os.register_at_fork(after_in_child=lambda: _runners.__init__())
+_runners_of_parents = []
+
+
+def _begin_anew():
+    """In a forked child: build runners anew, since the threads of the parent's are not here.
+
+    The parent's are kept, unused: OpenVINO would wait for those threads for ever when one of its
+    networks is destroyed.
+    """
+    global _runners
+    _runners_of_parents.append(_runners)
+    _runners = _Runners()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def runner_for(spec, runtime, model_dir=None):
@@ -83,7 +96,9 @@ def runner_for(spec, runtime, model_dir=None):
             )
         return TorchRunner(load_network(), preprocessing, runtime, own_module=own)
 
-    return _runners.get((name, n_threads), build)
+    # In a forked child, kernels with more threads than one would crash.
+    with single_threaded_kernels():
+        return _runners.get((name, n_threads), build)
 
 
 def _runner_name(spec, runtime):

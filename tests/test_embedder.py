@@ -1,6 +1,9 @@
 """`ImageEmbedder`: right numbers, bits that depend on the picture alone, errors that help."""
 
+import os
 import pickle
+import signal
+import time
 import warnings
 
 import numpy as np
@@ -358,3 +361,25 @@ def test_openvinos_conversion_is_kept_for_other_processes(pictures, home, monkey
     monkeypatch.setattr(_engine, "_runners", _engine._Runners())
     fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(pictures)
     assert (fresh.transform(pictures) == rows).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_embeds_too(engine, pictures):
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine=engine).fit(pictures)
+    rows = embedder.transform(pictures[:10])
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            embedder.set_params(cache=None)
+            status = int(not (embedder.transform(pictures)[:10] == rows).all())
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + 120
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
