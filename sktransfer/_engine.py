@@ -58,7 +58,8 @@ def _begin_anew():
     _runners = _Runners()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def runner_for(spec, runtime, model_dir=None):

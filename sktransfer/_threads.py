@@ -18,8 +18,7 @@ import torch
 _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
 _callers = 0
-
-os.register_at_fork(after_in_child=lambda: _reset())
+_share_before = 1  # what torch was told before the first caller came in
 
 
 def _reset():
@@ -27,6 +26,10 @@ def _reset():
     global _lock, _callers
     _lock, _callers = threading.Lock(), 0
     _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has none, and no fork either
+    os.register_at_fork(after_in_child=_reset)
 
 
 def thread_share():
@@ -77,9 +80,6 @@ def single_threaded_kernels():
             # The setting is partly the thread's own and partly the process's (MKL). Others are
             # still at work: one of the pool's threads sets the process's part back to 1.
             shared_pool().submit(torch.set_num_threads, 1)
-
-
-_share_before = 1
 
 
 def map_unordered(function, tasks, limit):
