@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -200,7 +201,12 @@ def _own(name):
 
 def _bundled_preprocessing(file):
     """Read the preprocessing from the header of the weights file; it belongs to the weights."""
-    file_digest(file)  # a missing file is reported as such
+    return _preprocessing_of_version(file, file_digest(file))  # a missing file is reported as such
+
+
+@cache
+def _preprocessing_of_version(file, digest):
+    """Read it once for each content: every `fit` and `transform` asks."""
     header = {}
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:

@@ -1,5 +1,6 @@
 """The rows most recently used, in memory, and the count of hits; shared by the whole process."""
 
+import os
 from collections import Counter, OrderedDict
 
 from sktransfer._store._database import fork_safe_lock
@@ -14,7 +15,8 @@ _OVERHEAD = 250
 class RowMemory:
     """Rows in memory, bounded by `memory_limit` bytes; the least recently used go first.
 
-    Rows are kept as the bytes that SQLite returns, so that keeping one costs no copy.
+    Rows are kept as the bytes that SQLite returns, so that keeping one costs no copy, and stores by
+    their path as text, because paths of `pathlib` are slow to compare.
     """
 
     def __init__(self):
@@ -29,7 +31,7 @@ class RowMemory:
 
     def get_many(self, store_path, digests):
         """Return {digest: row bytes} of the rows that are here."""
-        rows, found = self._rows, {}
+        rows, found, store_path = self._rows, {}, os.fspath(store_path)
         with self._lock:
             for digest in digests:
                 key = (store_path, digest)
@@ -41,7 +43,7 @@ class RowMemory:
 
     def put_many(self, store_path, items):
         """Keep (digest, row bytes) pairs."""
-        limit = memory_limit()
+        limit, store_path = memory_limit(), os.fspath(store_path)
         with self._lock:
             for digest, row in items:
                 key = (store_path, digest)
@@ -55,6 +57,7 @@ class RowMemory:
 
     def forget(self, store_path):
         """Drop every row of one store."""
+        store_path = os.fspath(store_path)
         with self._lock:
             for key in [key for key in self._rows if key[0] == store_path]:
                 self._n_bytes -= len(self._rows.pop(key)) + _OVERHEAD

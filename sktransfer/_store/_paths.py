@@ -12,7 +12,8 @@ import zlib
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import repeat
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from sktransfer._store._database import Database, fork_safe_lock
@@ -32,6 +33,10 @@ _MAX_IN_MEMORY = 300_000
 
 #: Pictures that are looked up, hashed and remembered together.
 _SLICE = 10_000
+
+#: Files that a thread reads and digests before it comes back for more: handing over takes as long
+#: as digesting a small one.
+_HANDFUL = 16
 
 _CHUNK = 500
 
@@ -84,11 +89,19 @@ def _digest_slice(pictures, digest_image, memory, map_in_threads):
     files = _files(pictures) if memory is not None else {}
     remembered = memory.recall(files) if files else {}
     new = [position for position in range(len(pictures)) if position not in remembered]
-    results = map_in_threads(_attempt, repeat(digest_image), [pictures[p] for p in new])
+    handfuls = [
+        [pictures[p] for p in new[start : start + _HANDFUL]]
+        for start in range(0, len(new), _HANDFUL)
+    ]
+    results = chain.from_iterable(map_in_threads(partial(_attempts, digest_image), handfuls))
     digests = remembered | dict(zip(new, results, strict=True))
     if memory is not None:
         memory.learn([(*files[p], digests[p]) for p in new if p in files], looked_at)
     return [digests[position] for position in range(len(pictures))]
+
+
+def _attempts(digest_image, pictures):
+    return [_attempt(digest_image, picture) for picture in pictures]
 
 
 def _attempt(digest_image, picture):
@@ -117,11 +130,15 @@ def _stamp(path):
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _stamp_text(stamp):
+    return ":".join(map(str, stamp))
 
 
 def _is_racy(stamp, looked_at):
-    _, mtime, ctime, _ = map(int, stamp.split(":"))
+    _, mtime, ctime, _ = stamp
     return max(mtime, ctime) > looked_at - _RACY_SECONDS * 1e9
 
 
@@ -135,7 +152,10 @@ def _path_key(path):
 
 
 class PathCache:
-    """What one process remembers of paths: {(root, path): (stamp, digest)}, bounded."""
+    """What one process remembers of paths: {(root, path): (stamp, digest)}, bounded.
+
+    Roots are kept as text here, because paths of `pathlib` are slow to compare.
+    """
 
     def __init__(self):
         self._entries = OrderedDict()
@@ -143,7 +163,7 @@ class PathCache:
 
     def get_many(self, root, files):
         """Return {position: digest} of files whose stamp is unchanged."""
-        found, entries = {}, self._entries
+        found, entries, root = {}, self._entries, os.fspath(root)
         with self._lock:
             for position, (path, stamp) in files.items():
                 entry = entries.get((root, path))
@@ -153,6 +173,7 @@ class PathCache:
 
     def put_many(self, root, learnt):
         """Remember (path, stamp, digest); the oldest go when there are too many."""
+        root = os.fspath(root)
         with self._lock:
             for path, stamp, digest in learnt:
                 self._entries[root, path] = stamp, digest
@@ -163,7 +184,7 @@ class PathCache:
     def forget(self, root):
         """Drop what is remembered for one root."""
         with self._lock:
-            for key in [key for key in self._entries if key[0] == root]:
+            for key in [key for key in self._entries if key[0] == os.fspath(root)]:
                 del self._entries[key]
 
 
@@ -209,7 +230,7 @@ class PathMemory:
         found = {}
         for position, (_, stamp) in files.items():
             old_stamp, digest = stored.get(keys[position], (None, None))
-            if old_stamp == stamp:
+            if old_stamp == _stamp_text(stamp):
                 found[position] = digest
         path_cache.put_many(self._root, [(*files[p], digest) for p, digest in found.items()])
         return found
@@ -224,7 +245,9 @@ class PathMemory:
             and _stamp(path) == stamp
         ]
         path_cache.put_many(self._root, learnt)
-        rows = [_sealed(_path_key(path), stamp, digest) for path, stamp, digest in learnt]
+        rows = [
+            _sealed(_path_key(path), _stamp_text(stamp), digest) for path, stamp, digest in learnt
+        ]
         if rows:
             self._with_disk(self._database.write, _INSERT, rows)
 

@@ -158,9 +158,10 @@ class _Task:
 
     def take(self, found):
         """Fill in rows that were found, given as {digest: row bytes}."""
-        for digest, row in found.items():
-            self.rows[self.missing.pop(digest)] = np.frombuffer(row, dtype="<f4")
         if found:
+            positions = [self.missing.pop(digest) for digest in found]
+            rows = np.frombuffer(b"".join(found.values()), dtype="<f4")
+            self.rows[positions] = rows.reshape(len(found), -1)
             self._progress(len(found))
 
     def settle(self, digest, result):
