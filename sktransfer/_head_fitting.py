@@ -274,6 +274,8 @@ def train_net(head, net, train, valid, path, incremental):
     ]
     net.initialize_callbacks()
     net.train_on(train, valid, epochs - epochs_done(path))
+    if not incremental:
+        net.forget_steps()
     kept = dict(net.callbacks_).get("head_best")
     return kept.best_epoch_ if kept is not None and kept.patience else len(net.history)
 

@@ -186,6 +186,12 @@ class HeadNet(NeuralNetClassifier):
             return self.partial_fit(train, epochs=epochs)
         finally:
             self.train_split = None
+            for callback in schedule_callbacks(self):
+                del callback.lr_scheduler_  # holds the optimiser, and a pickle would hold both
+
+    def forget_steps(self):
+        """Drop what the optimiser remembers of earlier steps, twice the weights with Adam."""
+        self.optimizer_.state.clear()
 
     def __setstate__(self, state):
         # A head that was trained on a GPU is at home on any machine: nothing to be warned of.
@@ -321,7 +327,13 @@ def copied(state):
 
 
 def schedules(net):
-    return [cb.lr_scheduler_ for _, cb in net.callbacks_ if isinstance(cb, LRScheduler)]
+    return [callback.lr_scheduler_ for callback in schedule_callbacks(net)]
+
+
+def schedule_callbacks(net):
+    """Return the callbacks that have a schedule to follow at the moment."""
+    callbacks = [callback for _, callback in net.callbacks_]
+    return [cb for cb in callbacks if isinstance(cb, LRScheduler) and hasattr(cb, "lr_scheduler_")]
 
 
 def random_states(device):

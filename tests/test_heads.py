@@ -481,6 +481,12 @@ def test_pickles_hold_no_rows(blobs):
     assert len(pickle.dumps(head)) < X.astype(np.float32).nbytes / 4
 
 
+def test_pickles_hold_little_more_than_the_weights():
+    X, y = np.random.default_rng(0).normal(size=(40, 2000)), np.arange(40) % 20
+    head = HeadClassifier(max_epochs=1, scaling=None).fit(X, y)
+    assert len(pickle.dumps(head)) < 1.2 * (2001 * 20 * 4) + 20_000
+
+
 def test_devices_that_are_not_there(blobs, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="torch finds no such device here"):
