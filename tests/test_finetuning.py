@@ -1,6 +1,8 @@
 """FineTuneClassifier: the head and the top of the backbone trained together."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -270,6 +272,41 @@ def test_killed_fit_goes_on_where_it_was(tmp_path, random_state, early_stopping)
     if random_state == 0:
         params["checkpoint_dir"] = None
         assert same(state(resumed), state(tuner(**params).fit(X, Y)))
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads({n_threads})
+from test_finetuning import X, Y, tuner
+
+def tell(row):
+    print(row["epoch"], flush=True)
+
+tuner(callbacks=[tell], **{params!r}).fit(X, Y)
+"""
+
+
+def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
+    params = {"max_epochs": 60, "policy": "flip", "checkpoint_dir": str(tmp_path)}
+    program = CHILD.format(
+        tests=os.path.dirname(__file__), params=params, n_threads=torch.get_num_threads()
+    )
+    told = 0
+    for epoch in (2, 5):  # two kills, while the epoch's checkpoint is written or soon after
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            while told < epoch:
+                told = int(child.stdout.readline())
+            child.send_signal(signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL
+    trained = []
+    resumed = tuner(callbacks=[lambda row: trained.append(row["epoch"])], **params).fit(X, Y)
+    assert trained[0] >= told
+    assert [row["epoch"] for row in resumed.history_] == list(range(1, 61))
+    params["checkpoint_dir"] = None
+    assert same(state(resumed), state(tuner(**params).fit(X, Y)))
 
 
 def test_checkpoint_belongs_to_pictures_and_parameters(tmp_path):
