@@ -6,6 +6,7 @@ Networks have random weights, which cost the same as trained ones.
 
     python benchmarks/embedding.py PHOTOGRAPHS [--networks resnet50,mobilenet_v2]
     python benchmarks/embedding.py PHOTOGRAPHS --memory     # 2,000 pictures against 20,000
+    python benchmarks/embedding.py PHOTOGRAPHS --start      # import, and the first embedding
     python benchmarks/embedding.py PHOTOGRAPHS --make FOLDER --number 2000 --size 768x512
 
 PHOTOGRAPHS is a folder with JPEG files, searched recursively. ``--make`` draws crops from them,
@@ -327,6 +328,28 @@ def memory(folder, network):
         print(f"| {number:,} | {contender.peak - output:.0f} |", flush=True)
 
 
+START = """
+import time, torch, torchvision, sklearn
+begun = time.perf_counter()
+import sktransfer
+imported = time.perf_counter()
+sktransfer.backbones.load_backbone(sktransfer.backbones.resolve_backbone("{network}"))
+print(imported - begun, time.perf_counter() - imported)
+"""
+
+
+def start(networks, rounds=5):
+    """Seconds of importing beyond torch, torchvision and scikit-learn, and of loading a network."""
+    print("\n| | import sktransfer, s | load the network, s |\n|---|---|---|")
+    for network in networks:
+        if network not in TIMM_NAMES:  # the others would have to be downloaded
+            program = START.format(network=network)
+            command = [sys.executable, "-c", program]
+            runs = [subprocess.check_output(command, text=True).split() for _ in range(rounds)]
+            imported, loaded = np.array(runs, dtype=float).min(axis=0)
+            print(f"| {network} | {imported:.2f} | {loaded:.2f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", type=Path)
@@ -334,6 +357,7 @@ def main():
     parser.add_argument("--number", type=int, default=400, help="pictures in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--start", action="store_true")
     parser.add_argument("--make", type=Path)
     parser.add_argument("--size", default="768x512")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
@@ -343,6 +367,8 @@ def main():
     if args.make:
         return make(args.photographs, args.make, args.number, tuple(map(int, args.size.split("x"))))
     print(machine("torchvision", "openvino", "embetter"))
+    if args.start:
+        return start(args.networks.split(","))
     for network in args.networks.split(","):
         if args.memory:
             memory(args.photographs, network)
