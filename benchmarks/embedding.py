@@ -332,6 +332,7 @@ START = """
 import time, torch, torchvision, sklearn
 begun = time.perf_counter()
 import sktransfer
+everything = [getattr(sktransfer, name) for name in sktransfer.__all__]  # they are lazy
 imported = time.perf_counter()
 sktransfer.backbones.load_backbone(sktransfer.backbones.resolve_backbone("{network}"))
 print(imported - begun, time.perf_counter() - imported)

@@ -18,6 +18,7 @@ from sktransfer._head_modules import (
     has_batch_norm,
     softmax,
 )
+from sktransfer._head_penalty import MOST_ROWS, ridge_of
 
 __all__ = [
     "begin_training",
@@ -53,10 +54,6 @@ NOT_IN_DIGEST = {
     "validation_splitter",
     "verbose",
 }
-
-#: Strength of the L2 penalty of a linear head, as 1 / C of a logistic regression on rows whose
-#: mean squared norm is one.
-RIDGE = 0.125
 
 
 def structure(head):
@@ -158,14 +155,14 @@ def check_units(hidden_units):
     )
 
 
-def optimizer_of(head, rows):
-    """Return the optimiser's class and its arguments."""
+def optimizer_of(head, rows, mean, scale):
+    """Return the optimiser's class and its arguments; the rows are scaled as given."""
     optimizer = OPTIMIZERS.get(head.optimizer, head.optimizer)
     params = {"momentum": 0.9} if head.optimizer == "sgd" else {}
     if head.optimizer in ("adam", "adamw", "sgd"):
         params["fused"] = True  # one kernel for all weights, where a head's are few and small
     if accepts(optimizer, "weight_decay"):
-        params["weight_decay"] = weight_decay_of(head, rows)
+        params["weight_decay"] = weight_decay_of(head, rows, mean, scale)
     elif head.weight_decay not in ("auto", 0):
         raise ValueError(
             f"{optimizer.__name__} has no weight decay; set weight_decay=0 (it is "
@@ -174,17 +171,18 @@ def optimizer_of(head, rows):
     return optimizer, {**params, **(head.optimizer_params or {})}
 
 
-def weight_decay_of(head, rows):
-    """Return the weight decay; "auto" is a ridge for linear heads and little for others.
+def weight_decay_of(head, rows, mean, scale):
+    """Return the weight decay; "auto" looks at the rows of a linear head, and is small for others.
 
-    The penalty of a linear head is that of a logistic regression with C = 1 / RIDGE on the same
-    rows scaled to a mean squared norm of one, whatever their number and width.
+    The loss is a mean over rows (and labels), and the penalty that is chosen goes beside a sum.
     """
     if head.weight_decay != "auto":
         return head.weight_decay
     if not is_linear(head) or head.optimizer == "adamw":
         return 0.01 if head.optimizer == "adamw" else 1e-4
-    return RIDGE * rows.X.shape[1] / len(rows.X)
+    X = rows.X[:MOST_ROWS]  # they lie in the order of their digests, so these are like the others
+    X = X if mean is None else (X - mean) / scale
+    return ridge_of(X, rows.y, rows.weight) / rows.y.size
 
 
 def is_linear(head):
@@ -204,7 +202,7 @@ def begin_training(head, rows, n_outputs, device):
 
     multilabel = rows.y.ndim == 2
     mean, scale = scaling_of(head.scaling, rows)
-    optimizer, optimizer_params = optimizer_of(head, rows)
+    optimizer, optimizer_params = optimizer_of(head, rows, mean, scale)
     net = _training.HeadNet(
         Head,
         module__n_features=rows.X.shape[1],

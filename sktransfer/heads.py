@@ -92,9 +92,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     weight_decay : float or "auto", default="auto"
         Weight decay of the optimiser: the factor of an L2 penalty on the weights, or with
-        "adamw" the share, times ``lr``, by which each step shrinks them. "auto" is for a linear
-        head the penalty of a logistic regression with C = 8 on rows that are scaled to a mean
-        squared norm of one, whatever their number and width; for any other head 0.0001; with
+        "adamw" the share, times ``lr``, by which each step shrinks them. "auto" chooses it for
+        a linear head from the rows: the penalty under which ridge regression has the best
+        leave-one-out accuracy, on up to 1,000 of them and in closed form [2]_, divided by four,
+        because the logistic loss is that much flatter. For any other head it is 0.0001; with
         "adamw" 0.01.
 
     schedule : {"cosine", "one_cycle", "step", "exponential", "plateau"}, class or None, \
@@ -204,6 +205,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     ----------
     .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR,
        2016, https://arxiv.org/abs/1512.00567
+    .. [2] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025,
+       2007
 
     Examples
     --------

@@ -32,6 +32,7 @@ FLOORS = {
     "_finetune_data": 2.2,
     "_head_data": 2.1,
     "_head_modules": 2.1,
+    "_head_penalty": 2.1,
     "_lr_range": 2.1,
     "_training": 2.1,
     "_view_splits": 2.2,

@@ -12,13 +12,14 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
 from sklearn.ensemble import StackingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
+from sktransfer import _head_penalty
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 
@@ -201,6 +202,37 @@ def test_widths_that_are_none(blobs, hidden_units):
 def test_optimizers(blobs, optimizer):
     head = HeadClassifier(optimizer=optimizer, lr=0.01, random_state=0).fit(*blobs)
     assert head.score(*blobs) > 0.7
+
+
+def test_automatic_penalty_is_the_one_that_leaving_rows_out_prefers():
+    X, y = make_classification(60, 20, n_informative=5, n_classes=3, flip_y=0.2, random_state=0)
+    weight = np.where(np.arange(60) < 20, 2.0, 1.0)
+    X -= weight @ X / weight.sum()
+    norm = weight @ (X**2).sum(axis=1) / weight.sum()
+    targets = np.eye(3)[y]
+    right = []
+    for strength in _head_penalty.STRENGTHS:
+        hits = 0.0
+        for row in range(60):
+            kept = np.arange(60) != row
+            alpha = strength * norm * weight.sum() / 60
+            ridge = Ridge(alpha).fit(X[kept], targets[kept], sample_weight=weight[kept])
+            hits += weight[row] * (ridge.predict(X[[row]]).argmax() == y[row])
+        right.append(hits)
+    smooth = np.convolve(np.pad(right, 1, mode="edge"), np.ones(3), mode="valid")
+    chosen = _head_penalty.ridge_of(X, y, weight) / norm / _head_penalty.CURVATURE
+    nearest = np.abs(np.log2(_head_penalty.STRENGTHS / chosen)).argmin()
+    assert smooth[nearest] == smooth.max()
+
+
+def test_automatic_penalty_takes_any_rows():
+    rows = np.random.default_rng(0).normal(size=(30, 4))
+    one = np.ones(30)
+    several = (rows[:, :2] > 0).astype(np.float32)
+    assert _head_penalty.ridge_of(rows, several, one) > 0
+    assert _head_penalty.ridge_of(rows[:1], np.array([0]), one[:1]) > 0
+    assert _head_penalty.ridge_of(np.zeros((30, 4)), several, one) > 0
+    assert _head_penalty.ridge_of(rows, np.zeros(30, int), one) > 0
 
 
 def test_optimizer_without_weight_decay(blobs):
