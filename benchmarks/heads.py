@@ -2,20 +2,21 @@
 
 Prints three tables: seconds for one epoch on 10,000 embeddings of 2,048 numbers, in a plain torch
 loop, in ``HeadClassifier`` and in ``skorch.NeuralNetClassifier`` as it comes; a whole fit beside
-scikit-learn's ``LogisticRegression``; and, for every ``.npz`` file given, cross-validated accuracy
-of a default head beside a tuned logistic regression.
+scikit-learn's ``LogisticRegression``; and, with ``--data``, cross-validated accuracy of a default
+head beside a tuned logistic regression on the embeddings of the bundled backbones.
 
-    python benchmarks/heads.py [EMBEDDINGS.npz ...]
+    python benchmarks/heads.py [--data DATA]     # DATA as for benchmarks/accuracy.py
 
-A file holds ``X`` (n_rows, n_features) and ``y`` (n_rows,). Rounds are interleaved and the least
-time of several counts, so that other work on the machine disturbs the ratios little; on a machine
-that never rests, set OMP_NUM_THREADS=1 and read the processor seconds.
+Rounds are interleaved and the least time of several counts, so that other work on the machine
+disturbs the ratios little; on a machine that never rests, set OMP_NUM_THREADS=1 and read the
+processor seconds.
 """
 
 import argparse
 import time
 from pathlib import Path
 
+import accuracy
 import numpy as np
 import skorch
 import torch
@@ -26,6 +27,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sktransfer import ImageEmbedder
 from sktransfer._training import TensorRows
 from sktransfer.heads import HeadClassifier
 
@@ -141,22 +143,23 @@ def tuned_logistic_regression(X, y, cv):
     return max(search.fit(X, y).best_score_ for search in searches)
 
 
-def accuracy_table(files):
+def accuracy_table(root):
     """Print the cross-validated accuracy of heads on embeddings of photographs."""
-    print("\n| embeddings, 5-fold accuracy | HeadClassifier() | tuned LogisticRegression |")
+    print("\n| 5-fold accuracy, training part | HeadClassifier() | tuned LogisticRegression |")
     print("|---|---|---|")
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
-    for file in files:
-        with np.load(file) as saved:
-            X, y = saved["X"], saved["y"]
-        ours = cross_val_score(HeadClassifier(random_state=0), X, y, cv=cv).mean()
-        theirs = tuned_logistic_regression(X, y, cv)
-        print(f"| {file.stem} {X.shape} | {ours:.4f} | {theirs:.4f} |", flush=True)
+    for name in ("scenes", "cars", "dogs"):
+        pictures, y, _, _ = accuracy.SETS[name](root)
+        for backbone in accuracy.BACKBONES:
+            X = ImageEmbedder(backbone).fit_transform(pictures)
+            ours = cross_val_score(HeadClassifier(random_state=0), X, y, cv=cv).mean()
+            theirs = tuned_logistic_regression(X, y, cv)
+            print(f"| {name}, {backbone} | {ours:.1%} | {theirs:.1%} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, help="embeddings to cross-validate on")
+    parser.add_argument("--data", type=Path, help="photographs to cross-validate on")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the epoch table")
     parser.add_argument("--skip-fits", action="store_true", help="leave out the table of fits")
     args = parser.parse_args()
@@ -164,8 +167,8 @@ def main():
     epoch_table(args.rounds)
     if not args.skip_fits:
         fit_table()
-    if args.files:
-        accuracy_table(args.files)
+    if args.data:
+        accuracy_table(args.data)
 
 
 if __name__ == "__main__":
