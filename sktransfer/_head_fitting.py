@@ -193,7 +193,7 @@ def learning_rate_of(head, n_features):
     """Return the learning rate; "auto" moves logits at the same pace whatever the width."""
     if head.lr != "auto":
         return head.lr
-    return 0.1 / n_features**0.5 if is_linear(head) else 0.004
+    return 0.2 / n_features**0.5 if is_linear(head) else 0.004
 
 
 def begin_training(head, rows, n_outputs, device):

@@ -87,7 +87,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         Further arguments of the optimiser.
 
     lr : float or "auto", default="auto"
-        Learning rate; :func:`lr_range_test` suggests one. "auto" is for a linear head 0.1 divided
+        Learning rate; :func:`lr_range_test` suggests one. "auto" is for a linear head 0.2 divided
         by the square root of the number of features, for any other head 0.004.
 
     weight_decay : float or "auto", default="auto"

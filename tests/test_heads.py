@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits, make_classification, make_multilabel_c
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -108,7 +109,9 @@ def test_several_labels_a_row_incrementally():
     head = HeadClassifier(random_state=0)
     for _ in range(60):
         head.partial_fit(X, y)
-    assert (head.predict(X) == y).mean() > 0.82
+    logistic = MultiOutputClassifier(LogisticRegression()).fit(X, y)
+    expected = (logistic.predict(X) == y).mean()
+    assert (head.predict(X) == y).mean() > expected - 0.02
 
 
 # Accuracy and shapes
