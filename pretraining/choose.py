@@ -22,7 +22,7 @@ from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import accuracy
 
-SIZES = (96, 112, 128, 144, 160)
+SIZES = (112, 128, 144, 160, 192)
 STRENGTHS = (1e-3, 5e-3)
 
 
