@@ -57,8 +57,8 @@ def load_image_folder(root, *, extensions=IMAGE_EXTENSIONS):
     ----------
     root : str or os.PathLike
         The folder whose folders are the classes.
-    extensions : tuple of str, default=IMAGE_EXTENSIONS
-        What the name of a picture ends with, in lower case; the case of the files is ignored.
+    extensions : str or tuple of str, default=IMAGE_EXTENSIONS
+        What the name of a picture ends with, such as ``".png"``; upper and lower case are the same.
 
     Returns
     -------
@@ -95,13 +95,23 @@ def load_image_folder(root, *, extensions=IMAGE_EXTENSIONS):
     >>> shapes.data.shape, shapes.target_names.tolist()
     ((8,), ['circle', 'cross', 'square', 'triangle'])
     """
-    root = Path(root)
+    root, extensions = Path(root), _check_extensions(extensions)
     classes = _class_folders(root, extensions)
     pictures = {folder.name: _pictures_below(folder, extensions) for folder in classes}
     _check_no_class_is_empty(root, pictures, extensions)
     paths = [path for found in pictures.values() for path in found]
     labels = [name for name, found in pictures.items() for _ in found]
     return _make_bunch(paths, labels, _describe(f"Pictures of the folder {root}", labels))
+
+
+def _check_extensions(extensions):
+    extensions = (extensions,) if isinstance(extensions, str) else tuple(extensions)
+    if extensions and all(isinstance(e, str) and e.startswith(".") for e in extensions):
+        return tuple(extension.lower() for extension in extensions)
+    raise ValueError(
+        f'extensions must be texts that begin with a dot, such as (".jpg", ".png"); got '
+        f"{extensions!r}."
+    )
 
 
 def _describe(title, labels):
@@ -138,7 +148,7 @@ def _visible(folder):
 
 
 def _is_picture(name, extensions):
-    return name.lower().endswith(tuple(extensions)) and not name.startswith(".")
+    return name.lower().endswith(extensions) and not name.startswith(".")
 
 
 def _no_classes_message(root, extensions):

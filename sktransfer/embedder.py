@@ -70,7 +70,8 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         What a picture that cannot be read leads to, once all others are embedded: an error that
         names every such picture, or rows of NaN and a warning.
     max_pixels : int, default=100_000_000
-        Pictures with more pixels (height x width) are refused before they are decoded.
+        Pictures with more pixels (height x width) are refused before they are decoded. What is in
+        the cache is given without decoding anything.
     verbose : int, default=0
         1 shows a progress bar.
 

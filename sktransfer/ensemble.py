@@ -59,7 +59,7 @@ def make_transfer_stack(
     Parameters
     ----------
     backbones : list of str or torch.nn.Module
-        At least two frozen networks, as for :class:`~sktransfer.ImageEmbedder`. A tuple
+        Frozen networks, one for each branch, as for :class:`~sktransfer.ImageEmbedder`. A tuple
         ``(name, backbone)`` gives a branch a name of its own.
     head : classifier or None, default=None
         Head of each branch; it is cloned. None is ``HeadClassifier()``.

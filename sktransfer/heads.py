@@ -616,8 +616,8 @@ def check_finite(X):
     raise ValueError(
         f"Input X contains NaN in {len(missing)} of {len(X)} rows, first in row {missing[0]}. If "
         'ImageEmbedder(on_error="nan") made X, these are pictures that could not be read, and its '
-        "errors_ lists them. Leave them out of X and y with good = ~np.isnan(X).any(axis=1), or "
-        'embed with on_error="raise" and mend the files.'
+        "errors_ lists them. Mend the files, or leave such rows out, of y too: "
+        "good = ~np.isnan(X).any(axis=1)."
     )
 
 

@@ -54,7 +54,16 @@ def test_what_is_hidden_or_no_picture_is_ignored(tmp_path):
 
 def test_the_extensions_are_a_parameter(tmp_path):
     touch(tmp_path, "dog/b.jpg", "dog/c.scan")
-    assert relative(load_image_folder(tmp_path, extensions=(".scan",)), tmp_path) == ["dog/c.scan"]
+    for extensions in ((".scan",), ".scan", [".SCAN"]):
+        pets = load_image_folder(tmp_path, extensions=extensions)
+        assert relative(pets, tmp_path) == ["dog/c.scan"]
+
+
+@pytest.mark.parametrize("extensions", ["jpg", ("jpg", ".png"), (), (None,)])
+def test_extensions_begin_with_a_dot(tmp_path, extensions):
+    touch(tmp_path, "dog/b.jpg")
+    with pytest.raises(ValueError, match="begin with a dot"):
+        load_image_folder(tmp_path, extensions=extensions)
 
 
 def test_paths_are_as_relative_as_the_root(tmp_path, monkeypatch):

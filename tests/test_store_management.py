@@ -1,5 +1,6 @@
 """What users see of the store: where it is, how full, and that it can be cleared."""
 
+import contextlib
 import os
 import pickle
 import sqlite3
@@ -121,6 +122,32 @@ def test_clear_some_backbones(tmp_path, pattern, left):
     sktransfer.clear_cache(pattern, cache=tmp_path)
     assert [store.backbone for store in sktransfer.cache_info(tmp_path).stores] == left
     assert fill(tmp_path, left[0]) == 0
+
+
+def test_clear_leaves_the_databases_of_others(tmp_path):
+    fill(tmp_path, "resnet50")
+    alike = tmp_path / "embeddings" / f"mine-{'0' * 12}.sqlite"
+    others = [tmp_path / "embeddings" / "customers.sqlite", tmp_path / "paths.sqlite", alike]
+    for path in others:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE customers (name TEXT)")
+    with pytest.warns(StoreWarning, match="not written"):
+        sktransfer.clear_cache(cache=tmp_path)
+    assert sorted(tmp_path.rglob("*.sqlite")) == sorted(others)
+
+
+def test_converted_networks_are_counted_and_cleared(tmp_path):
+    folder = tmp_path / "openvino"
+    folder.mkdir()
+    for name in ("resnet50", "timm_resnet18.a1_in1k"):
+        (folder / f"{name}-{'0' * 16}.bin").write_bytes(b"x" * 100)
+    (folder / "mine.txt").write_text("not the store's")
+    info = sktransfer.cache_info(tmp_path)
+    assert info.network_bytes == 200
+    assert "200 B converted" in repr(info)
+    assert sktransfer.clear_cache("timm:*", cache=tmp_path) == 100
+    assert sktransfer.clear_cache(cache=tmp_path) == 100
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
 def test_clear_paths_only(tmp_path):

@@ -20,6 +20,13 @@ from sktransfer._store._trouble import Trouble, forget_warnings, warn_once
 
 __all__ = ["CacheInfo", "StoreInfo", "cache_info", "clear_cache"]
 
+#: Names that this package gives to files: a directory may hold those of others too.
+_STORES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
+_NETWORKS = "*-" + 16 * "[0-9a-f]" + ".*"
+
+#: Directory of the networks that OpenVINO has converted, see `sktransfer._runners`.
+OPENVINO = "openvino"
+
 
 @dataclass(frozen=True)
 class StoreInfo:
@@ -65,6 +72,8 @@ class CacheInfo:
         Files whose digest is remembered on disk, None when that cannot be read.
     n_bytes : int
         Bytes of all embeddings and of the path memory on disk.
+    network_bytes : int
+        Bytes of the networks that OpenVINO has converted, on disk.
     limit : int
         Bytes that the embeddings may take on disk (``SKTRANSFER_CACHE_LIMIT``).
     free : int
@@ -78,6 +87,7 @@ class CacheInfo:
     stores: tuple
     n_paths: int | None
     n_bytes: int
+    network_bytes: int
     limit: int
     free: int
     memory_bytes: int
@@ -107,6 +117,7 @@ class CacheInfo:
             f"  in memory   {size_text(self.memory_bytes)} of {size_text(self.memory_limit)} "
             "allowed",
             f"  paths       {paths} remembered",
+            f"  networks    {size_text(self.network_bytes)} converted for OpenVINO",
         ]
 
     def _table(self):
@@ -161,6 +172,7 @@ def cache_info(cache=True):
         stores=tuple(stores),
         n_paths=_count(paths_database(root), "paths"),
         n_bytes=sum(sizes),
+        network_bytes=sum(map(file_size, _networks_of(root, "*"))),
         limit=cache_limit(),
         free=shutil.disk_usage(_existing(root)).free,
         memory_bytes=memory.n_bytes,
@@ -177,7 +189,8 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
     ----------
     backbone : str, default=None
         Delete only the embeddings of the backbones with this name, which may be a pattern such as
-        ``"timm:*"``. None deletes those of all backbones, and the path memory.
+        ``"timm:*"``, and the networks that OpenVINO has converted for them. None deletes those of
+        all backbones, and the path memory.
     cache : bool, str or os.PathLike, default=True
         Which store, see `cache_info`. Nothing in the directory is deleted but the store's own
         files.
@@ -196,6 +209,11 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
     OSError
         If a file cannot be deleted.
 
+    Warns
+    -----
+    StoreWarning
+        If a file has the name of one of ours and another program has written it; it stays.
+
     Examples
     --------
     >>> import sktransfer
@@ -211,6 +229,7 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
     freed = 0
     if not paths_only:
         freed += sum(_delete_store(root, path) for path in _matching(root, backbone))
+        freed += sum(map(_delete_network, _networks_of(root, backbone or "*")))
     if backbone is None:
         path_cache.forget(root)
         freed += _delete(paths_database(root))
@@ -230,7 +249,20 @@ def _existing(directory):
 
 
 def _files_of(root):
-    return sorted((root / EMBEDDINGS).glob("*.sqlite"))
+    return sorted((root / EMBEDDINGS).glob(_STORES))
+
+
+def _networks_of(root, backbone):
+    """Files of OpenVINO's networks for the backbones with this name or pattern."""
+    for path in sorted((root / OPENVINO).glob(_NETWORKS)):
+        if fnmatchcase(path.name.rpartition("-")[0], backbone.replace(":", "_")):
+            yield path
+
+
+def _delete_network(path):
+    freed = file_size(path)
+    path.unlink(missing_ok=True)
+    return freed
 
 
 def _matching(root, backbone):
@@ -288,6 +320,9 @@ def _delete(database):
         except Trouble as trouble:
             if trouble.cause == "locked":
                 raise OSError(f"{database.path} is in use: {trouble.detail}") from trouble
+            if trouble.cause == "foreign":
+                warn_once(database.path, trouble)
+                return 0
     # What is still there is empty, damaged or of another version: nobody is writing to it.
     database.path.unlink(missing_ok=True)
     database.path.with_name(database.path.name + "-journal").unlink(missing_ok=True)
