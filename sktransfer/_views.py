@@ -5,7 +5,6 @@ else. It draws its random numbers from a generator of its own, so that threads, 
 torch's global generator and the order of work change nothing, and nothing changes for them.
 """
 
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from ._policy import transform_key
 from ._store import digest_all
 from .exceptions import UnreadableImage
 from .images import LazyPicture, decode_image, digest_image, image_name
@@ -202,7 +202,7 @@ def resolve_policy(policy):
     Raises
     ------
     ValueError
-        If there is no policy of that name, or if a transform's text does not tell what it does.
+        If there is no policy of that name, or if no text tells what a transform does.
     TypeError
         If it is neither a name nor a transform.
     """
@@ -215,7 +215,7 @@ def resolve_policy(policy):
             f"policy is a {type(policy).__name__}; pass one of {list(_STEPS)}, a transform of "
             "torchvision.transforms.v2 (several of them as v2.Compose([...])), or None."
         )
-    return Policy(_key_of_own(policy), policy, mirrored=False, own=True)
+    return Policy(transform_key(policy), policy, mirrored=False, own=True)
 
 
 def _named_policy(name):
@@ -228,19 +228,6 @@ def _named_policy(name):
     steps = [make() for make in _STEPS[name]]
     transform = v2.Compose([Shrink(SHRUNK_SIDE), *steps]) if steps else None
     return Policy(f"mirrored {transform!r}", transform, mirrored=True, own=False)
-
-
-def _key_of_own(transform):
-    classes = [f"{type(m).__module__}.{type(m).__qualname__}" for m in transform.modules()]
-    text = repr(transform)
-    nameless = any(isinstance(module, v2.Lambda) for module in transform.modules())
-    if nameless or re.search(r"<lambda>|0x[0-9a-fA-F]{6}", text):
-        raise ValueError(
-            f"The text of the policy does not tell what it does: {text}. Views are stored under "
-            "it, and two functions may look the same in it. Write a class of your own, "
-            "class MyTransform(v2.Transform), whose attributes say all that it depends on."
-        )
-    return f"{text} {classes}"
 
 
 def check_policy(policy, pictures, seed, max_pixels):

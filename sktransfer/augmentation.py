@@ -1,6 +1,5 @@
 """`AugmentedClassifier`: training views and test-time views around any classifier of pictures."""
 
-import copy
 import os
 from contextlib import contextmanager
 from numbers import Integral
@@ -23,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _is_arraylike, _num_samples, check_is_fitted
 from torch import nn
 
+from ._policy import HoldsPolicy
 from ._store import resolve_cache_root
 from ._threads import thread_share
 from ._view_splits import bind_splits
@@ -43,7 +43,7 @@ def _inner_has(method):
     return check
 
 
-class AugmentedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Train a classifier of pictures on augmented views, and average its predictions over views.
 
     ``fit`` makes `n_views` views of each picture, the picture itself among them, and fits the
@@ -105,13 +105,13 @@ class AugmentedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     scikit-learn's classifiers, ``SVC(probability=True)``, skorch's ``ValidSplit``. A classifier of
     another make that splits its rows without any such parameter cannot be recognised.
 
-    A transform of your own is trusted to say in its ``repr`` all that it depends on, for its views
-    are stored under that: :class:`torchvision.transforms.v2.Transform` does so for attributes that
-    are numbers, texts and tuples of these. ``v2.Lambda`` is refused, as its text does not. When you
-    change the code of a transform, change its name or an attribute too. It has to draw random
-    numbers by torch's functions; `fit` tries it out on one picture. As a candidate in the grid of a
-    search it goes into ``v2.Compose([...])``: some transforms have a method ``get_params`` of
-    another meaning, which scikit-learn takes for its own.
+    Views of a transform of your own are stored under the names of its class and attributes and
+    under what these hold: numbers, texts, arrays, containers of these, further transforms, and
+    classes and functions that can be imported by name. Anything else, a lambda above all, is
+    refused. When you change the code of a transform, change its name or an attribute too. It has to
+    draw random numbers by torch's functions; `fit` tries it out on one picture. As a candidate in
+    the grid of a search it goes into ``v2.Compose([...])``: some transforms have a method
+    ``get_params`` of another meaning, which scikit-learn takes for its own.
 
     Named policies first shrink pictures to 800 pixels on the shorter side, unless ``"flip"``
     stands alone; their crops are not resized, as the network's preprocessing does that.
@@ -264,34 +264,6 @@ class AugmentedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             As the classifier gives them.
         """
         return self._average("decision_function", X)
-
-    def get_params(self, deep=True):
-        """Return the parameters of this classifier and, with `deep`, of the wrapped one.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to return those of the wrapped classifier as well, as ``estimator__NAME``.
-
-        Returns
-        -------
-        dict
-            Values by name.
-        """
-        # Not that of `policy`: torchvision means something else by get_params.
-        parameters = super().get_params(deep=False)
-        if deep and not isinstance(self.estimator, type):
-            inner = self.estimator.get_params(deep=True)
-            parameters |= {f"estimator__{name}": value for name, value in inner.items()}
-        return parameters
-
-    def __sklearn_clone__(self):
-        # As `clone` does it, but for the policy, of which see get_params.
-        without = copy.copy(self)
-        without.policy = None
-        cloned = super(AugmentedClassifier, without).__sklearn_clone__()
-        cloned.policy = copy.deepcopy(self.policy)
-        return cloned
 
     def get_metadata_routing(self):
         """Return how metadata reaches the wrapped classifier.

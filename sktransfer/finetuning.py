@@ -26,6 +26,7 @@ from ._finetune_prediction import TunedNetwork, read_digests
 from ._finetune_training import Tuned, TuningData, TuningSettings, tune
 from ._head_data import digest_rows
 from ._head_modules import HeadLoss
+from ._policy import HoldsPolicy
 from ._runners import TORCH_DTYPES, resolve_runtime
 from ._store._places import parse_size
 from ._views import check_policy, resolve_policy
@@ -52,7 +53,7 @@ _NOT_IN_CHECKPOINT_NAME = {
 }
 
 
-class FineTuneClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
+class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEstimator):
     """Classify pictures with a head and the upper part of a backbone trained together.
 
     First a head learns on the embeddings of the frozen backbone, as in

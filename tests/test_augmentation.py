@@ -3,7 +3,10 @@
 import os
 import pickle
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from functools import partial
 
 import joblib
@@ -134,6 +137,72 @@ def test_a_digest_depends_on_all_that_decides_on_a_view(shapes):
     assert len({digest(), *changed}) == 6
     assert digest() == digest()
     assert digest(policy=v2.RandomRotation(10)) != digest(policy=v2.RandomRotation(20))
+
+
+class Held(v2.Transform):
+    """A transform with an attribute of any kind."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.held = held
+
+    def transform(self, inpt, params):
+        return inpt
+
+
+RED, BLUE = {torch.Tensor: (255, 0, 0)}, {torch.Tensor: (0, 0, 255)}
+
+#: What makes a transform, and two values that make different ones.
+DIFFERENT = {
+    "chance": (lambda p: v2.RandomApply([v2.RandomRotation(9)], p=p), 0.2, 0.9),
+    "fill": (lambda fill: v2.RandomAffine(20, fill=fill), RED, BLUE),
+    "padding": (lambda fill: v2.Pad(4, fill=fill), RED, BLUE),
+    "mode": (lambda mode: v2.Pad(4, padding_mode=mode), "edge", "reflect"),
+    "function": (v2.Lambda, v2.functional.invert, v2.functional.equalize),
+    "tensor": (Held, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])),
+    "array": (Held, np.zeros((2, 3)), np.zeros((3, 2))),
+    "objects": (Held, np.array([1, "a"], object), np.array([1, "b"], object)),
+    "number": (Held, np.float32(0.5), np.float32(0.6)),
+    "type": (Held, torch.uint8, torch.int8),
+    "set": (Held, {"a", "b"}, {"a", "c"}),
+    "member": (Held, v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC),
+    "deep": (Held, {"a": [None, {"b": (1,)}]}, {"a": [None, {"b": (2,)}]}),
+    "weight": (Held, nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))),
+}
+
+NESTED = {
+    "alone": lambda transform: transform,
+    "composed": lambda transform: v2.Compose([v2.RandomHorizontalFlip(), transform]),
+    "chosen": lambda transform: v2.RandomChoice([v2.RandomHorizontalFlip(), transform]),
+    "ordered": lambda transform: v2.RandomOrder([transform, v2.RandomHorizontalFlip()]),
+    "listed": lambda transform: v2.RandomApply(nn.ModuleList([transform])),
+}
+
+
+@pytest.mark.parametrize("nest", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_policies_that_differ_share_no_views(case, nest):
+    make, one, other = DIFFERENT[case]
+    key = resolve_policy(nest(make(one))).key
+    assert key == resolve_policy(nest(make(deepcopy(one)))).key
+    assert key != resolve_policy(nest(make(other))).key
+
+
+def test_a_key_is_the_same_in_each_process():
+    policy = "v2.RandomApply([v2.RandomAffine(9, fill={torch.Tensor: 3}), v2.AutoAugment()])"
+    code = f"""
+import torch
+from torchvision.transforms import v2
+from sktransfer._policy import transform_key
+class Own(v2.Transform): pass
+held = Own()
+held.names = {{"red", "green", "blue"}}
+print(transform_key(v2.Compose([held, {policy}])))
+"""
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in "12"]
+    command = [sys.executable, "-W", "error", "-c", code]
+    keys = {subprocess.check_output(command, env=env, text=True) for env in environments}
+    assert len(keys) == 1
 
 
 def test_like_functions_draw_from_the_own_generator():
@@ -657,11 +726,21 @@ class NumpyNoise(v2.Transform):
         return torch.from_numpy(np.random.randint(0, 255, inpt.shape, dtype=np.uint8))
 
 
+def local_transform():
+    class Local(v2.Transform):
+        pass
+
+    return Local()
+
+
 WRONG_POLICIES = {
     "unknown": ("flipp", ValueError, r"did you mean 'flip'"),
     "function": ([v2.RandomRotation(3)], ValueError, "'policy' parameter"),
-    "lambda": (v2.Lambda(lambda x: x), ValueError, "does not tell what it does"),
-    "address": (v2.Lambda(partial(torch.flip, dims=[0])), ValueError, "does not tell what it"),
+    "lambda": (v2.Lambda(lambda x: x), ValueError, "`lambd` of Lambda is <function"),
+    "deep": (v2.RandomApply([v2.Lambda(lambda x: x)]), ValueError, "`lambd` of Lambda is"),
+    "address": (v2.Lambda(partial(torch.flip, dims=[0])), ValueError, "`lambd` of Lambda is"),
+    "local class": (local_transform(), ValueError, "the policy is <class .*Local'>"),
+    "generator": (Held(torch.Generator()), ValueError, "`held` of Held is <torch._C.Generator"),
     "floats": (v2.ToDtype(torch.float32, scale=True), ValueError, "Hint: leave out ToDtype"),
     "other kind": (v2.ToPILImage(), ValueError, "it made Image of a uint8 tensor"),
     "not repeatable": (NumpyNoise(), ValueError, "two different pictures of one"),
