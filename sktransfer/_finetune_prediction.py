@@ -1,6 +1,7 @@
 """Embeddings of a tuned network, computed as those of frozen ones are."""
 
 import os
+from contextlib import contextmanager
 
 from torch import nn
 from tqdm.auto import tqdm
@@ -10,10 +11,13 @@ from ._runners import OpenVinoRunner, TorchRunner, resolve_runtime
 from ._store import EmbeddingStore, digest_all, embed_once, resolve_cache_root
 from ._threads import thread_share
 from .backbones import load_backbone, split_backbone
-from .exceptions import ImageProblem, ImageReadError, UnreadableImage
+from .exceptions import ImageReadError, UnreadableImage
 from .images import check_images, digest_image, image_name
 
-__all__ = ["TunedNetwork", "read_digests"]
+__all__ = ["TunedNetwork", "advised", "read_digests"]
+
+#: What to do about pictures that cannot be read.
+_HINT = "mend or remove them: FineTuneClassifier needs every picture that it is given."
 
 
 def read_digests(pictures, cache):
@@ -28,9 +32,17 @@ def read_digests(pictures, cache):
 def raise_unreadable(pictures, failures):
     """Raise one error that names every picture of ``{position: reason}``, if there are any."""
     if failures:
-        raise ImageReadError(
-            ImageProblem(p, image_name(pictures[p]), str(failures[p])) for p in sorted(failures)
-        )
+        problems = [(p, image_name(pictures[p]), str(failures[p])) for p in sorted(failures)]
+        raise ImageReadError(problems, _HINT)
+
+
+@contextmanager
+def advised():
+    """Let errors of an embedder say what can be done where it is only a part."""
+    try:
+        yield
+    except ImageReadError as error:
+        raise ImageReadError(error.errors, _HINT) from None
 
 
 class TunedNetwork:

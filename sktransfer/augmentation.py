@@ -384,7 +384,8 @@ def _problems_of_pictures(pictures, n_views):
     try:
         yield
     except ImageReadError as error:
-        raise ImageReadError(_merged(error.errors, pictures, n_views)) from None
+        problems = _merged(error.errors, pictures, n_views)
+        raise ImageReadError(problems, error.hint) from None
 
 
 def _merged(problems, pictures, n_views):

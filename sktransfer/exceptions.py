@@ -45,24 +45,35 @@ class ImageProblem(NamedTuple):
 
 
 class ImageReadError(SktransferError, ValueError):
-    """Some pictures could not be read; all the others were embedded first.
+    """Some pictures could not be read.
 
     Parameters
     ----------
     errors : list of ImageProblem
         Every picture that failed, in the order of ``X``.
+    hint : str, optional
+        What became of the others and what to do next, for the end of the message. That of
+        :class:`~sktransfer.ImageEmbedder` unless given.
 
     Attributes
     ----------
     errors : list of ImageProblem
+        As given.
+    hint : str
         As given.
     """
 
     #: How many pictures the message lists before it only counts the rest.
     LISTED = 20
 
-    def __init__(self, errors):
-        self.errors = [ImageProblem(*error) for error in errors]
+    #: What an embedder has to say.
+    HINT = (
+        'mend or remove them, or pass on_error="nan" to get rows of NaN for them. The others were '
+        "embedded and, with a cache, stored."
+    )
+
+    def __init__(self, errors, hint=HINT):
+        self.errors, self.hint = [ImageProblem(*error) for error in errors], hint
         super().__init__(self.errors)
 
     def __str__(self):
@@ -74,13 +85,8 @@ class ImageReadError(SktransferError, ValueError):
             lines.append(
                 f"  ... and {len(self.errors) - self.LISTED} more in the `errors` attribute"
             )
-        return (
-            f"{len(self.errors)} picture(s) could not be read; the others were embedded and, with "
-            "a cache, stored:\n"
-            + "\n".join(lines)
-            + '\nHint: mend or remove them, or pass on_error="nan" to '
-            "get rows of NaN for them."
-        )
+        heading = f"{len(self.errors)} picture(s) could not be read:"
+        return "\n".join([heading, *lines, f"Hint: {self.hint}"])
 
 
 class ImageReadWarning(UserWarning):

@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
 from tqdm.auto import tqdm
 
 from ._finetune_data import FrozenPart, ViewReader, Views
-from ._finetune_prediction import TunedNetwork, read_digests
+from ._finetune_prediction import TunedNetwork, advised, read_digests
 from ._finetune_training import Tuned, TuningData, TuningSettings, tune
 from ._head_data import digest_rows
 from ._head_modules import HeadLoss
@@ -85,7 +85,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         :class:`~sktransfer.AugmentedClassifier`: "flip" mirrors; "crop" also cuts out a random
         part of half the area or more; "color" is "crop" and random brightness, contrast,
         saturation and hue; "auto" is "crop" and what ``TrivialAugmentWide`` [1]_ does. Or a
-        transform of :mod:`torchvision.transforms.v2`. None trains on the pictures as they are.
+        transform of :mod:`torchvision.transforms.v2`, which in the grid of a search goes into
+        ``v2.Compose([...])``. None trains on the pictures as they are.
     n_views : int or None, default=4
         With a policy, how many views of each picture there are, the picture itself among them;
         each epoch sees one of them, drawn at random. The output of the frozen part is kept for all
@@ -339,7 +340,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         n_unfrozen = self._check_unfreeze()
         rng = check_random_state(self.random_state)
         self._make_embedder().fit(pictures)
-        rows = self.embedder_.transform(pictures)
+        with advised():
+            rows = self.embedder_.transform(pictures)
         self.n_features_out_ = self.embedder_.n_features_out_
         self.tuned_, self.history_, self.best_epoch_, self.kept_ = None, [], 0, None
         if n_unfrozen == 0 and self.policy is None:
@@ -600,7 +602,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         """
         check_is_fitted(self)
         if self.tuned_ is None:
-            return self.embedder_.transform(X)
+            with advised():
+                return self.embedder_.transform(X)
         return self.tuned_.embed(
             X,
             device=self.device,

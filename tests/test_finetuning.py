@@ -367,6 +367,22 @@ def test_clone_and_parameters():
     assert not hasattr(model.head, "net_")
 
 
+TRANSFORMS = [v2.RandomRotation(10), v2.ColorJitter(0.2), v2.RandomResizedCrop(32)]
+
+
+@pytest.mark.parametrize("policy", TRANSFORMS, ids=lambda policy: type(policy).__name__)
+def test_transforms_with_a_get_params_of_their_own(policy):
+    model = tuner(policy=policy, n_views=2, head=HeadClassifier(max_epochs=5), max_epochs=1)
+    copy = clone(model)
+    assert repr(policy) in repr(copy)
+    assert copy._repr_html_()
+    assert copy.policy is not policy
+    assert copy.get_params()["head__max_epochs"] == 5
+    assert copy.set_params(head__max_epochs=6, policy=None).policy is None
+    assert model.policy is policy
+    assert np.isfinite(cross_val_score(model, X, Y, cv=2)).all()
+
+
 def test_grid_search():
     grid = {"unfreeze": [0, 1], "policy": [None, "flip"], "lr": [0.01]}
     search = GridSearchCV(tuner(max_epochs=1), grid, cv=2, error_score="raise").fit(X, Y)
@@ -471,8 +487,19 @@ def test_unreadable_pictures_are_all_named_before_training():
         tuner(callbacks=[seen.append]).fit(pictures, Y)
     assert [error.position for error in caught.value.errors] == [3, 7]
     assert seen == []
-    with pytest.raises(ImageReadError, match=r"missing\.jpg"):
-        tuner().fit(X, Y).predict(["missing.jpg"])
+
+
+@pytest.mark.parametrize("unfreeze", [0, 1])
+def test_unreadable_pictures_come_with_advice_that_can_be_followed(unfreeze):
+    pictures = ["missing.jpg", *X[1:]]
+    model = tuner(unfreeze=unfreeze, max_epochs=1).fit(X, Y)
+    for attempt in (model.predict, lambda pictures: clone(model).fit(pictures, Y)):
+        with pytest.raises(ImageReadError, match=r"missing\.jpg") as caught:
+            attempt(pictures)
+        message = str(pickle.loads(pickle.dumps(caught.value)))
+        assert "Hint: mend or remove them: FineTuneClassifier needs" in message
+        assert "on_error" not in message
+        assert "embedded" not in message
 
 
 def test_single_class():
