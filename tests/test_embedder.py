@@ -5,6 +5,7 @@ import pickle
 import signal
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import Normalize
 
 from sktransfer import ImageEmbedder, _engine
-from sktransfer._runners import OpenVinoRunner, has_bfloat16, has_openvino, resolve_runtime
+from sktransfer._runners import (
+    OpenVinoRunner,
+    fold_batch_norm,
+    has_bfloat16,
+    has_openvino,
+    resolve_runtime,
+)
 from sktransfer._threads import thread_share
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 from sktransfer.datasets import make_shapes
@@ -153,6 +160,69 @@ def test_a_rows_bits_do_not_depend_on_threads(engine, pictures):
     finally:
         torch.set_num_threads(before)
     assert (alone == together).all()
+
+
+def test_networks_that_are_built_and_run_in_threads_do_not_disturb_each_other(pictures):
+    """Building one network must leave alone those that other threads run meanwhile."""
+
+    def embed(setting):
+        backbone, size = setting
+        embedder = ImageEmbedder(backbone, image_size=size, engine="torch", cache=None)
+        return embedder.fit_transform(pictures[:8])
+
+    settings = [(name, size) for size in (48, 64, 80) for name in ("tiny_resnet", "tiny_mobilenet")]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(embed, settings))
+    for setting, rows in zip(settings, together, strict=True):
+        assert (rows == embed(setting)).all()
+
+
+class Block(nn.Module):
+    """A convolution and a batch norm, in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.convolution, self.norm = (
+            way,
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.BatchNorm2d(3),
+        )
+        self.activation = nn.ReLU(inplace=True)
+        with torch.no_grad():
+            self.norm.weight.add_(1)
+            self.norm.running_mean.add_(0.5)
+
+    def forward(self, x):
+        y = self.convolution(x)
+        if self.way == "sum":
+            return (self.norm(y) + y).flatten(1)
+        if self.way == "activation":
+            return self.norm(self.activation(y)).flatten(1)
+        if self.way == "twice":
+            return (self.norm(y) + self.norm(x)).flatten(1)
+        return self.norm(y).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("way", "n_norms"), [("plain", 0), ("sum", 1), ("activation", 1), ("twice", 1)]
+)
+def test_a_batch_norm_is_folded_only_where_that_is_right(way, n_norms):
+    torch.manual_seed(0)
+    block, x = Block(way).eval(), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        folded, expected = fold_batch_norm(block, 8), block(x)
+        assert relative_difference(folded(x).numpy(), expected.numpy()) < 1e-5
+    assert sum(type(part) is nn.BatchNorm2d for part in folded.modules()) == n_norms
+    assert type(block.norm) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "regnet_y_400mf", "efficientnet_b0"])
+def test_all_batch_norms_of_common_networks_are_folded(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = get_model(name, weights=None)
+    folded = fold_batch_norm(network, 64)
+    assert not [part for part in folded.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
 def test_stored_rows_equal_fresh_ones(files):
