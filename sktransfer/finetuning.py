@@ -25,6 +25,7 @@ from ._finetune_data import FrozenPart, ViewReader, Views
 from ._finetune_prediction import TunedNetwork, advised, read_digests
 from ._finetune_training import Tuned, TuningData, TuningSettings, tune
 from ._head_data import digest_rows
+from ._head_fitting import NOT_IN_DIGEST, stable
 from ._head_modules import HeadLoss
 from ._policy import HoldsPolicy
 from ._runners import TORCH_DTYPES, resolve_runtime
@@ -569,11 +570,9 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
             return None
         directory = Path(self.checkpoint_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        params = self.get_params(deep=False)
-        described = [(n, params[n]) for n in sorted(params) if n not in _NOT_IN_CHECKPOINT_NAME]
-        head = None if self.head is None else sorted(self.head.get_params().items())
-        seed = self.random_state if isinstance(self.random_state, Integral) else None
-        text = repr([described, head, seed, policy and policy.key, self._spec.fingerprint])
+        ours = _described(self, _NOT_IN_CHECKPOINT_NAME)
+        head = None if self.head is None else _described(self.head, NOT_IN_DIGEST)
+        text = repr([ours, head, policy and policy.key, self._spec.fingerprint])
         labels = np.array([str(label) for label in y])
         keys = np.frombuffer(b"".join(digests), dtype=np.uint8)
         return directory / f"finetune-{digest_rows([keys, labels, weight], text)}.pt"
@@ -718,6 +717,13 @@ class _Progress:
         self.bar.update(row["epoch"] > 0)
         for callback in self.callbacks:
             callback(row)
+
+
+def _described(estimator, left_out):
+    """Return what an estimator learns by, and its seed, with the same text in each process."""
+    params = estimator.get_params(deep=False)
+    seed = params["random_state"] if isinstance(params["random_state"], Integral) else None
+    return seed, [(n, stable(params[n])) for n in sorted(params) if n not in left_out]
 
 
 def _mixed_precision(device):

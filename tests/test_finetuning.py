@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -319,6 +320,28 @@ def test_checkpoint_belongs_to_pictures_and_parameters(tmp_path):
     for _ in "ab":  # the second one finds a finished fit, and begins anew
         tuner(callbacks=[lambda row: trained.append(row["epoch"])], **params).fit(X, Y)
     assert trained == [2, 1, 2]
+
+
+def linear(n_features, n_outputs):
+    return nn.Linear(n_features, n_outputs)
+
+
+def test_checkpoint_is_found_whatever_the_addresses_of_a_head(tmp_path, monkeypatch):
+    def names(**params):
+        head = HeadClassifier(module=linear, random_state=np.random.RandomState(0), **params)
+        model = tuner(head=head.set_params(callbacks=[object()]), checkpoint_dir=tmp_path)
+        model._check_unfreeze()
+        return model._checkpoint_path([b"digest"], Y, np.ones(len(Y)), None)
+
+    first = names()
+    monkeypatch.setattr(sys.modules[__name__], "linear", copy_of(linear))
+    assert names() == first
+    assert names(lr=0.5) != first
+
+
+def copy_of(function):
+    """The same function at another address, as in another process."""
+    return FunctionType(function.__code__, function.__globals__, function.__name__)
 
 
 # ------------------------------------------------------------------- a scikit-learn estimator
