@@ -280,6 +280,14 @@ def _try_out(policy, pixels, seed):
 # ---------------------------------------------------------------------------------------------
 
 
+class ViewName(str):
+    """Path of a view's picture, empty for one in memory; its ``row`` is that of the view.
+
+    With this, whoever made the views can tell which picture an error is about, as positions in it
+    count from the start of whatever fold was being embedded.
+    """
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class View(LazyPicture):
     """One view of a picture; number 0 is the picture itself.
@@ -309,7 +317,9 @@ class View(LazyPicture):
 
     @property
     def name(self):
-        return image_name(self.picture)
+        name = ViewName(image_name(self.picture) or "")
+        name.row = self.row
+        return name
 
     def digest(self):
         if isinstance(self.source, UnreadableImage):

@@ -27,7 +27,7 @@ from ._store import resolve_cache_root
 from ._threads import thread_share
 from ._view_splits import bind_splits
 from ._views import check_policy, make_views, resolve_policy
-from .exceptions import ImageProblem, ImageReadError
+from .exceptions import ImageReadError
 from .images import MAX_PIXELS, check_images, image_name
 
 __all__ = ["AugmentedClassifier"]
@@ -310,7 +310,7 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             name: _safe_indexing(value, rows) if _has_rows(value, len(pictures)) else value
             for name, value in fit_params.items()
         }
-        with _problems_of_pictures(pictures, self.n_views):
+        with _problems_of_pictures(pictures):
             self.estimator_.fit(self._views(X, self.n_views), _safe_indexing(y, rows), **repeated)
 
     def _views(self, X, n_views):
@@ -334,7 +334,7 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
         if n_views == 1:
             return predict(X)
         pictures = check_images(X)
-        with _problems_of_pictures(pictures, n_views):
+        with _problems_of_pictures(pictures):
             values = predict(self._views(X, n_views))
         if not hasattr(values, "reshape"):
             raise ValueError(
@@ -379,20 +379,14 @@ def _cache_root(estimator):
 
 
 @contextmanager
-def _problems_of_pictures(pictures, n_views):
+def _problems_of_pictures(pictures):
     """Let errors about views name the pictures, each of them once."""
     try:
         yield
     except ImageReadError as error:
-        problems = _merged(error.errors, pictures, n_views)
-        raise ImageReadError(problems, error.hint) from None
+        raise ImageReadError(_merged(error.errors, pictures), error.hint) from None
 
 
-def _merged(problems, pictures, n_views):
-    rows = {image_name(picture): row for row, picture in reversed(list(enumerate(pictures)))}
-    merged = {}
-    for position, path, reason in problems:
-        # By name, since positions count from the start of whatever fold was being embedded.
-        row = position // n_views if path is None else rows[path]
-        merged.setdefault(row, ImageProblem(row, path, reason))
-    return [merged[row] for row in sorted(merged)]
+def _merged(problems, pictures):
+    reasons = {problem.path.row: problem.reason for problem in reversed(problems)}
+    return [(row, image_name(pictures[row]), reasons[row]) for row in sorted(reasons)]

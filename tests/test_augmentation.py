@@ -711,6 +711,25 @@ def test_bad_pictures_are_named_once_by_their_place(paths, shapes, tmp_path):
     assert [error[:2] for error in caught.value.errors] == [(12, None)]
 
 
+def test_bad_pictures_in_memory_are_named_by_their_place_from_inside_a_split(shapes):
+    X = [*shapes.data[:23], b"no picture"]
+    search = GridSearchCV(logistic(), {"head__C": [1.0]}, cv=KFold(3), error_score="raise")
+    for estimator in (search, AugmentedClassifier(search, policy="crop", n_views=2)):
+        model = AugmentedClassifier(estimator, policy="flip", n_views=2)
+        with pytest.raises(ImageReadError) as caught:
+            model.fit(X, shapes.target[:24])  # the first split trains on pictures 8 to 23
+        assert [error[:2] for error in caught.value.errors] == [(23, None)]
+
+
+def test_the_name_of_a_view_knows_its_row_in_other_processes_too(paths, shapes):
+    for view, name in zip(
+        views_of([paths[0], shapes.data[0]], n_views=1), [paths[0], ""], strict=True
+    ):
+        error = ImageReadError([(0, image_name(view), "reason")])
+        ((_, path, _),) = pickle.loads(pickle.dumps(error)).errors
+        assert (path, path.row) == (name, view.row)
+
+
 def test_bad_pictures_may_become_rows_of_nan(paths, shapes):
     pipeline = logistic(on_error="nan").set_params(head=HistGradientBoostingClassifier(max_iter=2))
     X = [*paths, "missing.png"]
