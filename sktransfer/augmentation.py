@@ -167,7 +167,8 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             Class labels, or label indicators where the classifier takes them.
         sample_weight : array-like of shape (n_pictures,), default=None
             Weights of pictures; each view has the weight of its picture. In a pipeline they go to
-            the last step.
+            the last step. A stack of pipelines takes them with metadata routing, from heads with
+            ``set_fit_request(sample_weight=True)``.
         **fit_params
             Further arguments for ``fit`` of the classifier; what has a row for each picture is
             repeated for its views. With metadata routing enabled they are routed.
@@ -181,7 +182,8 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
         ------
         ValueError
             If the policy is unknown or does not work, or if the classifier splits rows by itself
-            in a way that would part views of one picture.
+            in a way that would part views of one picture, or cannot take sample weights to the
+            pipelines in it.
         ImageReadError
             If pictures cannot be read and the embedder is told to raise.
         """
@@ -358,7 +360,24 @@ def _weight_parameter(estimator):
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
         return f"{name}__{_weight_parameter(last)}"
+    _refuse_weights_in_pipelines(estimator)
     return "sample_weight"
+
+
+def _refuse_weights_in_pipelines(estimator):
+    """Check that weights do not get lost, or rejected, on the way to pipelines deep inside."""
+    inside = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    if not type(estimator).__module__.startswith("sklearn.") or not any(
+        isinstance(value, Pipeline) for value in inside
+    ):
+        return
+    raise ValueError(
+        f"{type(estimator).__name__} cannot pass sample_weight to the heads of the pipelines in it "
+        "unless it is told to. First type sklearn.set_config(enable_metadata_routing=True), and "
+        "build it from heads that ask for weights: "
+        "HeadClassifier().set_fit_request(sample_weight=True). Or leave sample_weight out, and set "
+        'class_weight="balanced" in the heads where classes are to count the same.'
+    )
 
 
 def _has_rows(value, n_rows):

@@ -535,6 +535,35 @@ def test_sample_weights_are_routed():
     assert inner.weight_.tolist() == np.repeat(weight, 2).tolist()
 
 
+def transfer_stack(head):
+    return make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], head, cv=2, image_size=32)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [transfer_stack(None), GridSearchCV(logistic(), {}), CalibratedClassifierCV(logistic())],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_sample_weights_that_would_not_arrive_are_refused(shapes, estimator):
+    weight = np.ones(48)
+    for inside in (estimator, make_pipeline(estimator)):
+        model = AugmentedClassifier(inside, policy="flip", n_views=2)
+        with pytest.raises(ValueError, match=r"type sklearn\.set_config\(enable_metadata_routing"):
+            model.fit(shapes.data, shapes.target, sample_weight=weight)
+
+
+@pytest.mark.parametrize("counted", [0.0, 1.0])
+def test_sample_weights_arrive_in_a_stack_as_the_refusal_says(shapes, counted):
+    circles = shapes.target == "circle"
+    with sklearn.config_context(enable_metadata_routing=True):
+        stack = transfer_stack(HeadClassifier(max_epochs=9).set_fit_request(sample_weight=True))
+        model = AugmentedClassifier(stack, policy="flip", n_views=2)
+        weight = np.where(circles, counted, 1.0)
+        model.fit(shapes.data, shapes.target, sample_weight=weight)
+    for head in model.estimator_.estimators_:  # these know classes by their numbers
+        assert (0 in head.predict(shapes.data[circles])) == bool(counted)
+
+
 @pytest.mark.parametrize("container", ["array", "list", "Series", "column", "DataFrame"])
 def test_containers(paths, shapes, container):
     make = {"array": np.array, "list": list}
