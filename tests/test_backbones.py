@@ -1,6 +1,8 @@
 """Names, weights, preprocessing and loading of backbones."""
 
 import copy
+import dataclasses
+import functools
 import hashlib
 import http.server
 import os
@@ -11,6 +13,7 @@ import threading
 import time
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -20,6 +23,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from sktransfer import _named_backbones, _networks, backbones
 from sktransfer._backbone_widths import TORCHVISION_WIDTHS
+from sktransfer._own_modules import module_fingerprint
 from sktransfer._weights import file_digest, official_file, read_state
 from sktransfer.backbones import (
     Preprocessing,
@@ -805,6 +809,130 @@ def test_code_alone_changes_the_fingerprint(monkeypatch):
     before = resolve_backbone(own()).fingerprint
     monkeypatch.setattr(Own, "forward", lambda self, x: self.layer(x.amax((2, 3))))
     assert resolve_backbone(own()).fingerprint != before
+
+
+class Holder(nn.Module):
+    """Keeps something, under a name that is its own business."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self._kept = kept
+
+    def helper(self, x):
+        return x.mean((2, 3))
+
+    def forward(self, x):
+        return self.helper(x)
+
+
+def scaled(factor):
+    return lambda x: x.mean((2, 3)) * factor
+
+
+@dataclasses.dataclass
+class Config:
+    names: list
+
+
+def fingerprint(kept):
+    return module_fingerprint(Holder(kept))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([0], [2]),
+        ({"a": 1}, {"a": 2}),
+        ({"a", "b"}, {"a", "c"}),
+        ((1, [2]), (1, [3])),
+        (np.arange(3), np.arange(1, 4)),
+        (torch.zeros(2), torch.ones(2)),
+        ([nn.Linear(2, 2)], [nn.Linear(2, 3)]),
+        (torch.float32, torch.float16),
+        (torch.relu, torch.sigmoid),
+        (nn.functional.relu, nn.functional.gelu),
+        (nn.ReLU, nn.GELU),
+        (lambda x: x.mean((2, 3)), lambda x: x.amax((2, 3))),
+        (lambda x: (lambda y: y + 1)(x), lambda x: (lambda y: y + 2)(x)),
+        (lambda x, k=1: x * k, lambda x, k=2: x * k),
+        (scaled(1), scaled(2)),
+        (functools.partial(scaled, 1), functools.partial(scaled, 2)),
+        (Config(["a"]), Config(["b"])),
+        (Preprocessing(64, None), Preprocessing(32, None)),
+    ],
+)
+def test_fingerprint_of_an_own_module_follows_whatever_it_holds(one, other):
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one) == fingerprint(one)
+    assert ":code=" in fingerprint(one)
+
+
+def test_fingerprint_sees_buffers_that_are_not_saved_and_hooks():
+    def holder(number):
+        module = Holder(None)
+        module.register_buffer("mean", torch.tensor(number), persistent=False)
+        return module
+
+    hooked = holder(1)
+    hooked.register_forward_hook(lambda module, inputs, output: output * 2)
+    prints = [module_fingerprint(module) for module in (holder(1), holder(2), hooked)]
+    assert len(set(prints)) == 3
+
+
+def test_methods_and_attributes_of_a_class_change_the_fingerprint(monkeypatch):
+    prints = [fingerprint(1)]
+    monkeypatch.setattr(Holder, "helper", lambda self, x: x.amax((2, 3)))
+    prints.append(fingerprint(1))
+    monkeypatch.setattr(Holder, "factor", 2, raising=False)
+    prints.append(fingerprint(1))
+    assert len(set(prints)) == 3
+
+
+def test_cycles_do_not_trouble_the_fingerprint():
+    module = Holder([])
+    module._kept.append(module)
+    assert module_fingerprint(module) == module_fingerprint(copy.deepcopy(module))
+
+
+def test_what_cannot_be_digested_makes_a_fingerprint_of_the_instance():
+    one, other = Holder(threading.Lock()), Holder(threading.Lock())
+    assert module_fingerprint(one) == module_fingerprint(one)
+    assert module_fingerprint(one) != module_fingerprint(other)
+
+
+PRINT_FINGERPRINTS = """
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+from sktransfer._own_modules import module_fingerprint
+
+class Net(nn.Module):
+    names = {"a", "b", "c"}
+
+    def __init__(self):
+        super().__init__()
+        self.pick = lambda x: x[:, :2] if x in {"e", "f", "g"} else x
+        self.settings = {"kind": torch.float32, "act": nn.functional.relu, "sizes": {"x", "y", "z"}}
+
+torch.manual_seed(0)
+print(module_fingerprint(Net()))
+print(module_fingerprint(mobilenet_v3_small()))
+"""
+
+
+def test_fingerprint_of_an_own_module_is_the_same_in_other_processes():
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", PRINT_FINGERPRINTS],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count(":code=") == 2
 
 
 def test_own_module_that_was_trained_on_is_found_out():
