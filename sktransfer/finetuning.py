@@ -132,9 +132,9 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         Each is called after each epoch with its row of the history, a dictionary.
     memory_limit : int or str, default="2GB"
         Bytes, or a text like "500MB", that may be used for keeping what the frozen part makes of
-        the pictures. If that is not enough, resized pictures are kept and the frozen part runs in
-        each epoch; if that is not enough either, pictures are read again in each epoch. Results do
-        not depend on it.
+        the pictures, those of a validation share included. If that is not enough, resized pictures
+        are kept and the frozen part runs in each epoch; if that is not enough either, pictures are
+        read again in each epoch. Results do not depend on it.
     device : str or torch.device, default="auto"
         Where to train and predict: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -435,11 +435,13 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         model = Tuned(upper, self.head_.net_.module_).to(
             runtime.device, memory_format=torch.channels_last
         )
-        data = self._views(pictures, digests, y, weight, train, frozen, seed, policy)
+        room = self._memory_limit()
+        data = self._views(pictures, digests, y, weight, train, frozen, seed, room, policy)
         checked = None
         if valid is not None:
             even = np.ones_like(weight)
-            checked = self._views(pictures, digests, y, even, valid, frozen, seed)
+            room -= data.views.n_bytes
+            checked = self._views(pictures, digests, y, even, valid, frozen, seed, room)
         self.kept_ = data.views.kept
         with _Progress(self) as on_epoch:
             self.history_, self.best_epoch_ = tune(
@@ -502,7 +504,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         own = spec.module is not None
         return upper, FrozenPart(lower, spec.preprocessing, runtime, own_module=own)
 
-    def _views(self, pictures, digests, y, weight, rows, frozen, seed, policy=None):
+    def _views(self, pictures, digests, y, weight, rows, frozen, seed, room, policy=None):
         """Return what a training or a validation on some of the pictures needs."""
         reader = ViewReader(
             [pictures[p] for p in rows],
@@ -520,7 +522,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
             leave=False,
             disable=not self.verbose,
         ) as bar:
-            views = Views(reader, len(rows), n_views, frozen, self._memory_limit(), bar.update)
+            views = Views(reader, len(rows), n_views, frozen, room, bar.update)
         device = frozen.runtime.device
         codes = torch.from_numpy(np.searchsorted(self.classes_, y[rows])).to(device)
         weight = weight[rows] * compute_sample_weight(self.head_.class_weight, y[rows])

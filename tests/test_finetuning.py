@@ -185,6 +185,22 @@ def test_pixels_are_kept_where_outputs_do_not_fit():
     assert tuner(unfreeze="all", memory_limit="1GB").fit(X, Y).kept_ == "pixels"
 
 
+def test_memory_is_granted_once_to_training_and_validation(monkeypatch):
+    made = []
+    original = module.Views.__init__
+
+    def remember(self, *args):
+        original(self, *args)
+        made.append(self)
+
+    monkeypatch.setattr(module.Views, "__init__", remember)
+    row = 8 * 14 * 14 * 4  # output of the frozen part; a picture has 3 * 32 * 32 bytes
+    for limit, kept in ((40 * row, ["features"] * 2), (36 * row, ["features", "pixels"])):
+        tuner(early_stopping=True, validation_fraction=0.2, memory_limit=limit).fit(X, Y)
+        assert [views.kept for views in made[-2:]] == kept
+        assert sum(views.n_bytes for views in made[-2:]) <= limit
+
+
 @pytest.mark.parametrize(
     ("params", "n_runs"),
     [
