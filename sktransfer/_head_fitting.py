@@ -1,5 +1,7 @@
 """From the parameters of a head to a net that is ready to train."""
 
+import os
+import threading
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -95,12 +97,27 @@ def resolve_device(device):
     return device
 
 
+# torch's generators are the process's: of several threads that train, one draws at a time. Only
+# threads of the user's own that draw from them meanwhile cannot be kept out.
+_generators = threading.RLock()
+
+
+def _begin_anew():
+    """In a forked child: forget what a thread of the parent held, which is not here."""
+    global _generators
+    _generators = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 @contextmanager
 def seeded(seed, device):
-    """Seed torch's generators for a while and leave them as they were."""
+    """Seed torch's generators for a while and leave them as they were; other threads wait."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with _generators, torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
 

@@ -1,8 +1,13 @@
 """HeadClassifier: scikit-learn's common checks, what it promises on top, and its errors."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -21,6 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
 from sktransfer import _head_penalty
+from sktransfer._head_fitting import seeded
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 
@@ -310,6 +316,37 @@ def test_refits_are_equal_and_leave_the_users_generators_alone(blobs):
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(weights(clone(head).fit(*blobs)), first)
     assert not np.array_equal(weights(clone(head).set_params(random_state=4).fit(*blobs)), first)
+
+
+def test_fits_in_threads_equal_a_fit_alone(blobs):
+    head = HeadClassifier(16, dropout=0.5, max_epochs=10, random_state=0)
+    alone, before = weights(clone(head).fit(*blobs)), torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: weights(clone(head).fit(*blobs)), range(8)))
+    assert all((found == alone).all() for found in together)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_another_thread_trains_can_train():
+    with ThreadPoolExecutor(1) as pool, ExitStack() as held:
+        pool.submit(held.enter_context, seeded(0, "cpu")).result()
+        child = os.fork()
+        if child == 0:
+            with seeded(0, "cpu"):
+                os._exit(0)
+        pool.submit(held.close).result()
+    assert exit_code(child, seconds=20) == 0
+
+
+def exit_code(child, seconds):
+    """Exit code of a child; one that hangs is ended, and its code is not 0."""
+    ending = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
+    ending.start()
+    code = os.waitpid(child, 0)[1]
+    ending.cancel()
+    return code
 
 
 def test_warm_start_goes_on(blobs):
