@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ._backbone_spec import BackboneSpec, Preprocessing
 
@@ -228,7 +228,7 @@ _EXACT_TYPES = {
     types.CodeType: _add_code,
     types.CellType: lambda digest, cell, sink: digest.add(cell.cell_contents, sink),
     types.ModuleType: lambda digest, module, sink: _write(sink, module.__name__),
-    torch.fx.Graph: lambda digest, graph, sink: _write(sink, str(graph)),
+    fx.Graph: lambda digest, graph, sink: _write(sink, str(graph)),
     property: lambda digest, it, sink: digest.add_all((it.fget, it.fset, it.fdel), sink),
     functools.cached_property: lambda digest, it, sink: digest.add(it.func, sink),
     staticmethod: lambda digest, method, sink: digest.add(method.__func__, sink),
