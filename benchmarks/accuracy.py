@@ -172,7 +172,7 @@ def ways(seed):
     """Estimator and grid of each way to use the bundled backbones but the stack."""
     frozen = make_transfer_pipeline(head=HeadClassifier(random_state=seed))
     views = AugmentedClassifier(frozen, n_views=4, tta=4, random_state=seed)
-    tuned = FineTuneClassifier(policy="crop", n_views=8, random_state=seed)
+    tuned = FineTuneClassifier(policy="crop", max_epochs=10, random_state=seed)
     backbones = {"embedder__backbone": BACKBONES}
     return {
         "frozen": (frozen, backbones),
@@ -181,13 +181,7 @@ def ways(seed):
             {f"estimator__{key}": value for key, value in backbones.items()}
             | {"policy": ["flip", "crop"]},
         ),
-        "fine-tuned": (
-            tuned,
-            [
-                {"backbone": ["tiny_resnet"], "unfreeze": [1]},
-                {"backbone": ["tiny_mobilenet"], "unfreeze": [3, 6]},
-            ],
-        ),
+        "fine-tuned": (tuned, {"backbone": BACKBONES[1:], "unfreeze": [1, 3]}),
     }
 
 
@@ -206,7 +200,7 @@ def chosen(way, params, seed):
     if way in params:
         return ways(seed)[way][0].set_params(**params[way])
     branches = [(name, chosen(name, params, seed)) for name in params]
-    return StackingClassifier(branches, LogisticRegression(max_iter=500), cv=folds(3))
+    return StackingClassifier(branches, LogisticRegression(max_iter=500), cv=folds(2))
 
 
 def test_score(way, params, seed, data):
