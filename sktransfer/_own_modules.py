@@ -108,7 +108,8 @@ class _Digest:
             self.complete = False
 
     def _add_new(self, value, sink):
-        _write(sink, _full_name(type(value)))
+        if not isinstance(value, nn.Module):
+            _write(sink, _full_name(type(value)))
         kinds = (add for kind, add in _KINDS.items() if isinstance(value, kind))
         add = _EXACT_TYPES.get(type(value)) or next(kinds, _add_reduced)
         try:
@@ -160,13 +161,21 @@ def _add_array(digest, array, sink):
 
 
 def _add_module(digest, module, sink):
-    digest.add(type(module), digest.code)
-    settings = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
-    digest.add(dict(sorted(settings.items())), sink)
+    if isinstance(module, fx.GraphModule):  # its class is made anew by every copy and pickle
+        _write(sink, module.code)
+    else:
+        _add_kind_and_settings(digest, module, sink)
     for parts in (module._parameters, module._buffers, module._modules):
         digest.add(dict(parts), sink)
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         digest.add_all(hooks.values(), digest.code)
+
+
+def _add_kind_and_settings(digest, module, sink):
+    _write(sink, _full_name(type(module)))
+    digest.add(type(module), digest.code)
+    settings = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
+    digest.add(dict(sorted(settings.items())), sink)
 
 
 def _add_class(digest, kind, sink):
@@ -228,7 +237,6 @@ _EXACT_TYPES = {
     types.CodeType: _add_code,
     types.CellType: lambda digest, cell, sink: digest.add(cell.cell_contents, sink),
     types.ModuleType: lambda digest, module, sink: _write(sink, module.__name__),
-    fx.Graph: lambda digest, graph, sink: _write(sink, str(graph)),
     property: lambda digest, it, sink: digest.add_all((it.fget, it.fset, it.fdel), sink),
     functools.cached_property: lambda digest, it, sink: digest.add(it.func, sink),
     staticmethod: lambda digest, method, sink: digest.add(method.__func__, sink),

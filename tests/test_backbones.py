@@ -19,6 +19,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms._presets import ImageClassification
 
 from sktransfer import _named_backbones, _networks, backbones
@@ -892,6 +893,15 @@ def test_cycles_do_not_trouble_the_fingerprint():
     module = Holder([])
     module._kept.append(module)
     assert module_fingerprint(module) == module_fingerprint(copy.deepcopy(module))
+
+
+def test_fingerprint_of_a_feature_extractor_is_that_of_its_copies_and_pickles():
+    network = build("resnet18")
+    third, fourth = (create_feature_extractor(network, [layer]) for layer in ("layer3", "layer4"))
+    expected = module_fingerprint(third.eval())
+    assert module_fingerprint(copy.deepcopy(third)) == expected
+    assert module_fingerprint(pickle.loads(pickle.dumps(third))) == expected
+    assert module_fingerprint(fourth.eval()) != expected
 
 
 def test_what_cannot_be_digested_makes_a_fingerprint_of_the_instance():
