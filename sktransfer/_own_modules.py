@@ -141,7 +141,7 @@ def _full_name(value):
 
 
 def _is_library(value):
-    package = (value.__module__ or "builtins").partition(".")[0]
+    package = (value.__module__ or "").partition(".")[0]
     # What was made inside a function of a library is not known by its name.
     return package in _LIBRARIES and "<" not in value.__qualname__
 
