@@ -11,7 +11,8 @@ shapes or on photographs of yours:
     python examples/tuning.py FOLDER
 
 ``FOLDER`` holds one folder of pictures per class. Which way pays depends on the pictures, so all
-of them are cross-validated, each beside the seconds that it takes.
+of them are cross-validated, each beside the seconds that it takes. The shapes are few, and what
+they show is how to do it, not what pays.
 """
 
 import argparse
@@ -28,20 +29,20 @@ from sktransfer.datasets import load_image_folder, make_shapes
 parser = argparse.ArgumentParser(description="Compare ways to use a pretrained backbone.")
 parser.add_argument("folder", nargs="?", type=Path, help="class folders; drawn shapes without it")
 options = parser.parse_args()
-data = load_image_folder(options.folder) if options.folder else make_shapes(72, random_state=0)
+data = load_image_folder(options.folder) if options.folder else make_shapes(48, random_state=0)
 
 # %%
 # Four classifiers
 # ----------------
 #
 # ``AugmentedClassifier`` trains on four views of each picture and averages its predictions over as
-# many (test-time augmentation). ``FineTuneClassifier`` trains the last three stages of the backbone
+# many (test-time augmentation). ``FineTuneClassifier`` trains the last stage of the backbone
 # together with its head. Both are classifiers like any other, and so they stack.
 
 frozen = make_transfer_pipeline("tiny_mobilenet")
 views = AugmentedClassifier(frozen, policy="crop", n_views=4, tta=4, random_state=0)
 tuned = FineTuneClassifier(
-    "tiny_mobilenet", unfreeze=3, policy="crop", max_epochs=10, random_state=0
+    "tiny_mobilenet", unfreeze=1, policy="crop", max_epochs=10, random_state=0
 )
 ways = {
     "frozen": frozen,
@@ -50,7 +51,7 @@ ways = {
     "stack of all": StackingClassifier(
         [("frozen", frozen), ("views", views), ("tuned", tuned)],
         LogisticRegression(max_iter=1000),
-        cv=3,
+        cv=2,
     ),
 }
 

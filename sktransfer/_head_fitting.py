@@ -1,7 +1,5 @@
 """From the parameters of a head to a net that is ready to train."""
 
-import os
-import threading
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -21,6 +19,7 @@ from sktransfer._head_modules import (
     softmax,
 )
 from sktransfer._head_penalty import MOST_ROWS, ridge_of
+from sktransfer._threads import own_generators
 
 __all__ = [
     "begin_training",
@@ -97,27 +96,12 @@ def resolve_device(device):
     return device
 
 
-# torch's generators are the process's: of several threads that train, one draws at a time. Only
-# threads of the user's own that draw from them meanwhile cannot be kept out.
-_generators = threading.RLock()
-
-
-def _begin_anew():
-    """In a forked child: forget what a thread of the parent held, which is not here."""
-    global _generators
-    _generators = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
-
-
 @contextmanager
 def seeded(seed, device):
     """Seed torch's generators for a while and leave them as they were; other threads wait."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
-    with _generators, torch.random.fork_rng(devices):
+    with own_generators(devices):
         torch.manual_seed(seed)
         yield
 

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from ._backbone_widths import TORCHVISION_WIDTHS
+from ._threads import own_generators
 from ._weights import fit_state, read_state
 from .exceptions import MissingExtraError, WeightsError
 
@@ -50,7 +51,7 @@ class _WithoutInitialisation(TorchFunctionMode):
 @contextlib.contextmanager
 def _building(random):
     """Build with seeded weights, or for weights to come; the random state stays the caller's."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with own_generators(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say about their own construction
         if random:
             torch.manual_seed(RANDOM_SEED)

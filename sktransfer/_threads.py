@@ -19,12 +19,13 @@ _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
 _callers = 0
 _share_before = 1  # what torch was told before the first caller came in
+_generators = threading.RLock()
 
 
 def _reset():
     """Begin anew in a forked child, whatever the parent held at that moment."""
-    global _lock, _callers
-    _lock, _callers = threading.Lock(), 0
+    global _lock, _callers, _generators
+    _lock, _callers, _generators = threading.Lock(), 0, threading.RLock()
     _pools.clear()
 
 
@@ -80,6 +81,17 @@ def single_threaded_kernels():
             # The setting is partly the thread's own and partly the process's (MKL). Others are
             # still at work: one of the pool's threads sets the process's part back to 1.
             shared_pool().submit(torch.set_num_threads, 1)
+
+
+@contextmanager
+def own_generators(devices=()):
+    """Let this thread alone draw from torch's generators, and leave them as they were.
+
+    They are the process's: others that want them through this function wait. Only threads of the
+    user's own that draw from them meanwhile cannot be kept out.
+    """
+    with _generators, torch.random.fork_rng(devices):
+        yield
 
 
 def map_unordered(function, tasks, limit):
