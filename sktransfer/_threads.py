@@ -9,8 +9,9 @@ threads of their own never put more threads to work than there are cores.
 
 import os
 import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import joblib
 import torch
@@ -100,16 +101,19 @@ def map_unordered(function, tasks, limit):
     ``tasks`` is drawn from only when there is room, so that memory stays bounded. An exception of
     ``function`` is raised here; what has begun is then waited for, so that nothing runs on unseen.
     """
-    pool, running, tasks = shared_pool(), set(), iter(tasks)
+    pool, running, done, tasks = shared_pool(), set(), SimpleQueue(), iter(tasks)
     try:
         while True:
             while len(running) < limit and (task := next(tasks, None)) is not None:
-                running.add(pool.submit(function, task))
+                future = pool.submit(function, task)
+                running.add(future)
+                # `concurrent.futures.wait` locks all that are running, each time one is done.
+                future.add_done_callback(done.put)
             if not running:
                 return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            future = done.get()
+            running.remove(future)
+            yield future.result()
     finally:
         for future in running:
             future.cancel()

@@ -275,6 +275,8 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         root = resolve_cache_root(self.cache)
         digests = digest_all(pictures, digest_image, root=root, n_threads=thread_share())
         good = [p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImage)]
+        if pictures and len(good) == len(pictures):  # the usual case, without copies
+            return self._look_up_or_embed(pictures, digests, spec, runtime, root)
         failures = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImage)}
         rows = np.full((len(pictures), spec.n_features), np.nan, dtype=np.float32)
         if good:

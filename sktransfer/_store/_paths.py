@@ -115,8 +115,8 @@ def _files(pictures):
     """Return {position: (absolute path, stamp)} of the pictures that are existing files."""
     directory, files = os.getcwd(), {}
     for position, picture in enumerate(pictures):
-        if isinstance(picture, str | os.PathLike):
-            path = os.fsdecode(picture)
+        if isinstance(picture, (str, os.PathLike)):
+            path = picture if type(picture) is str else os.fsdecode(picture)
             if not path.startswith(os.sep):  # much faster than asking os.path for each
                 path = os.path.join(directory, path)
             if stamp := _stamp(path):
