@@ -15,10 +15,6 @@ STRENGTHS = 2.0 ** np.arange(-8, 6)
 #: Rows that are looked at: more hardly change what is chosen, and cost their number cubed.
 MOST_ROWS = 1000
 
-#: The curvature of the logistic loss at its steepest beside that of the squared loss: what
-#: penalises one as much as the other.
-CURVATURE = 0.25
-
 
 def ridge_of(X, y, weight):
     """Choose the penalty of a linear head by leave-one-out accuracy of ridge regression [1]_.
@@ -46,17 +42,27 @@ def ridge_of(X, y, weight):
     share = weight[: len(X)] / weight[: len(X)].sum()
     X -= share @ X
     norm = share @ (X**2).sum(axis=1)
+    targets = y.astype(np.float64) if y.ndim == 2 else (y[:, None] == np.unique(y)).astype(float)
     if norm == 0:
-        return CURVATURE
+        return curvature(y, targets)
     root = np.sqrt(share * len(X))[:, None]  # weighted least squares is plain on these rows
     values, vectors = np.linalg.eigh((X * root) @ (X * root).T / norm)
-    targets = y.astype(np.float64) if y.ndim == 2 else (y[:, None] == np.unique(y)).astype(float)
     centred = targets - share @ targets
     hits = [
         share @ _hits(_left_out(strength, values, vectors, centred, root, share), targets)
         for strength in STRENGTHS
     ]
-    return float(CURVATURE * norm * _middle_of_the_best(np.array(hits)))
+    return float(curvature(y, targets) * norm * _middle_of_the_best(np.array(hits)))
+
+
+def curvature(y, targets):
+    """Return the curvature of the loss where all classes are equally probable.
+
+    That of the squared loss is one, so this is by what a penalty for the one becomes a penalty for
+    the other.
+    """
+    n_classes = 2 if y.ndim == 2 else max(2, targets.shape[1])  # each label is a yes or no
+    return (1 - 1 / n_classes) / n_classes
 
 
 def _left_out(strength, values, vectors, centred, root, share):

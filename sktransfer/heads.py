@@ -94,9 +94,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         Weight decay of the optimiser: the factor of an L2 penalty on the weights, or with
         "adamw" the share, times ``lr``, by which each step shrinks them. "auto" chooses it for
         a linear head from the rows: the penalty under which ridge regression has the best
-        leave-one-out accuracy, on up to 1,000 of them and in closed form [2]_, divided by four,
-        because the logistic loss is that much flatter. For any other head it is 0.0001; with
-        "adamw" 0.01.
+        leave-one-out accuracy, on up to 1,000 of them and in closed form [2]_, times the
+        curvature of the loss at equal probabilities, which is (1 - 1 / n) / n for n classes. For
+        any other head it is 0.0001; with "adamw" 0.01.
 
     schedule : {"cosine", "one_cycle", "step", "exponential", "plateau"}, class or None, \
             default="cosine"

@@ -229,7 +229,7 @@ def test_automatic_penalty_is_the_one_that_leaving_rows_out_prefers():
             hits += weight[row] * (ridge.predict(X[[row]]).argmax() == y[row])
         right.append(hits)
     smooth = np.convolve(np.pad(right, 1, mode="edge"), np.ones(3), mode="valid")
-    chosen = _head_penalty.ridge_of(X, y, weight) / norm / _head_penalty.CURVATURE
+    chosen = _head_penalty.ridge_of(X, y, weight) / norm / (1 / 3 * 2 / 3)
     nearest = np.abs(np.log2(_head_penalty.STRENGTHS / chosen)).argmin()
     assert smooth[nearest] == smooth.max()
 
