@@ -19,7 +19,8 @@ def run(script, *arguments, cwd):
     result = subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         cwd=cwd,
-        env=dict(os.environ, PYTHONWARNINGS="default", PYTHONUTF8="1"),
+        # Two threads: here, other than in the tests' tiny networks, embedding is what takes the time.
+        env=dict(os.environ, PYTHONWARNINGS="default", PYTHONUTF8="1", OMP_NUM_THREADS="2"),
         capture_output=True,
         text=True,
         encoding="utf-8",
