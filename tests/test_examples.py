@@ -19,7 +19,7 @@ def run(script, *arguments, cwd):
     result = subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         cwd=cwd,
-        # Two threads: here, other than in the tests' tiny networks, embedding is what takes the time.
+        # Two threads: it is embedding that takes the time here.
         env=dict(os.environ, PYTHONWARNINGS="default", PYTHONUTF8="1", OMP_NUM_THREADS="2"),
         capture_output=True,
         text=True,
