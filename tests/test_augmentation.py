@@ -561,7 +561,8 @@ def test_sample_weights_arrive_in_a_stack_as_the_refusal_says(shapes, counted):
         weight = np.where(circles, counted, 1.0)
         model.fit(shapes.data, shapes.target, sample_weight=weight)
     for head in model.estimator_.estimators_:  # these know classes by their numbers
-        assert (0 in head.predict(shapes.data[circles])) == bool(counted)
+        share = np.mean(head.predict(shapes.data[circles]) == 0)
+        assert (share > 0.5) == bool(counted), share
 
 
 @pytest.mark.parametrize("container", ["array", "list", "Series", "column", "DataFrame"])
@@ -613,7 +614,7 @@ def test_tta_alone_averages_over_the_views(shapes):
 
 
 def test_decision_values_are_averaged(shapes):
-    head = make_transfer_pipeline("tiny_mobilenet", LinearSVC(), image_size=32)
+    head = make_transfer_pipeline("tiny_mobilenet", LinearSVC(C=0.01), image_size=32)
     for y in (shapes.target, shapes.target == shapes.target[0]):
         model = AugmentedClassifier(head, policy="flip", n_views=2, tta=2).fit(shapes.data, y)
         assert not hasattr(model, "predict_proba")
