@@ -250,11 +250,24 @@ def test_memory_is_bounded_while_a_large_set_streams(store, monkeypatch):
 
 
 def test_memory_drops_the_least_recently_used(monkeypatch):
-    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "1000")
-    rows = RowMemory()
-    rows.put_many("s", [("a", b"x" * 100), ("b", b"y" * 100)])
-    rows.get_many("s", ["a"])
-    rows.put_many("s", [("c", b"z" * 100)])
-    assert set(rows.get_many("s", ["a", "b", "c"])) == {"a", "c"}
-    rows.forget("s")
-    assert rows.n_bytes == 0
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "1500")
+    remembered, found = RowMemory(), np.zeros((4, 25), dtype=np.float32)
+    remembered.put_many("s", ["a", "b"], np.ones((2, 25), dtype=np.float32))
+    remembered.put_many("s", ["c"], np.full((1, 25), 3, dtype=np.float32))
+    remembered.put_many("s", ["d"], np.full((1, 25), 4, dtype=np.float32))
+    assert remembered.copy_into(found[:2], "s", ["b", "a"]) == []
+    remembered.put_many("s", ["e"], np.full((1, 25), 5, dtype=np.float32))
+    assert remembered.copy_into(found, "s", ["e", "b", "c", "d"]) == [2]
+    assert found[:, 0].tolist() == [5, 1, 0, 4]
+    remembered.forget("s")
+    assert remembered.n_bytes == 0
+
+
+def test_memory_gives_the_row_that_arrived_last():
+    remembered, found = RowMemory(), np.zeros((2, 25), dtype=np.float32)
+    for value, digests in ((1, ["a", "b"]), (2, ["b"])):
+        block = np.full((len(digests), 25), value, dtype=np.float32)
+        remembered.put_many("s", digests, block)
+    assert remembered.copy_into(found, "s", ["a", "b"]) == []
+    assert found[:, 0].tolist() == [1, 2]
+    assert remembered.copy_into(found, "t", ["a", "b"]) == [0, 1]

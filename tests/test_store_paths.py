@@ -211,5 +211,5 @@ def test_memory_is_bounded(files, root, reader, monkeypatch):
     for _ in range(2):
         digests = digest_all(files, reader, root=root)
         assert digests == [digest(path.read_bytes()) for path in files]
-    assert len(_paths.path_cache._entries) == 2
+    assert len(_paths.path_cache._roots[str(root)]) == 2
     assert len(reader.read) == 5

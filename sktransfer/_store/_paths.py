@@ -28,7 +28,7 @@ PATHS = "paths.sqlite"
 #: Seconds within which a file may change without any sign, on the coarsest file systems (FAT).
 _RACY_SECONDS = 2.0
 
-#: Paths that one process keeps in memory, some 300 bytes each.
+#: Paths of one store that one process keeps in memory, some 300 bytes each.
 _MAX_IN_MEMORY = 300_000
 
 #: Pictures that are looked up, hashed and remembered together.
@@ -88,6 +88,8 @@ def _digest_slice(pictures, digest_image, memory, map_in_threads):
     looked_at = time.time_ns()
     files = _files(pictures) if memory is not None else {}
     remembered = memory.recall(files) if files else {}
+    if len(remembered) == len(pictures):  # the usual case, without the threads
+        return [remembered[position] for position in range(len(pictures))]
     new = [position for position in range(len(pictures)) if position not in remembered]
     handfuls = [
         [pictures[p] for p in new[start : start + _HANDFUL]]
@@ -113,12 +115,12 @@ def _attempt(digest_image, picture):
 
 def _files(pictures):
     """Return {position: (absolute path, stamp)} of the pictures that are existing files."""
-    directory, files = os.getcwd(), {}
+    directory, files = os.path.join(os.getcwd(), ""), {}
     for position, picture in enumerate(pictures):
         if isinstance(picture, (str, os.PathLike)):
             path = picture if type(picture) is str else os.fsdecode(picture)
             if not path.startswith(os.sep):  # much faster than asking os.path for each
-                path = os.path.join(directory, path)
+                path = directory + path if os.sep == "/" else os.path.join(directory, path)
             if stamp := _stamp(path):
                 files[position] = path, stamp
     return files
@@ -152,40 +154,39 @@ def _path_key(path):
 
 
 class PathCache:
-    """What one process remembers of paths: {(root, path): (stamp, digest)}, bounded.
+    """What one process remembers of paths: {root: {path: (stamp, digest)}}, bounded.
 
     Roots are kept as text here, because paths of `pathlib` are slow to compare.
     """
 
     def __init__(self):
-        self._entries = OrderedDict()
+        self._roots = {}
         self._lock = fork_safe_lock()
 
     def get_many(self, root, files):
         """Return {position: digest} of files whose stamp is unchanged."""
-        found, entries, root = {}, self._entries, os.fspath(root)
         with self._lock:
-            for position, (path, stamp) in files.items():
-                entry = entries.get((root, path))
-                if entry is not None and entry[0] == stamp:
-                    found[position] = entry[1]
-        return found
+            entries = self._roots.get(os.fspath(root), {})
+            return {
+                position: entry[1]
+                for position, (path, stamp) in files.items()
+                if (entry := entries.get(path)) and entry[0] == stamp
+            }
 
     def put_many(self, root, learnt):
-        """Remember (path, stamp, digest); the oldest go when there are too many."""
-        root = os.fspath(root)
+        """Remember (path, stamp, digest); the oldest of a root go when there are too many."""
         with self._lock:
+            entries = self._roots.setdefault(os.fspath(root), OrderedDict())
             for path, stamp, digest in learnt:
-                self._entries[root, path] = stamp, digest
-                self._entries.move_to_end((root, path))
-            while len(self._entries) > _MAX_IN_MEMORY:
-                self._entries.popitem(last=False)
+                entries[path] = stamp, digest
+                entries.move_to_end(path)
+            while len(entries) > _MAX_IN_MEMORY:
+                entries.popitem(last=False)
 
     def forget(self, root):
         """Drop what is remembered for one root."""
         with self._lock:
-            for key in [key for key in self._entries if key[0] == os.fspath(root)]:
-                del self._entries[key]
+            self._roots.pop(os.fspath(root), None)
 
 
 path_cache = PathCache()

@@ -30,9 +30,6 @@ _PATIENCE = 600.0
 
 _N_STRIPES = 256
 
-#: Rows that are copied together: quicker than one by one, and few enough to stay in the cache.
-_TOGETHER = 128
-
 #: Where there are no locks, recent versions of filelock would put up with files whose existence
 #: means a lock: those outlive a killed process.
 _LOCK_OPTIONS = {"fallback_to_soft": False}
@@ -87,7 +84,6 @@ def embed_once(store, digests, compute, *, batch_size, share_work, progress=None
     if store.root is None:
         _compute(task, list(task.missing), compute, unit=len(digests) or 1)
         return task.result()
-    task.take(memory.get_many(store.path, task.missing))
     if task.missing:
         with StoredRows(store) as disk:
             _look_up_or_compute(task, disk, compute, batch_size, share_work)
@@ -109,8 +105,15 @@ def _look_up_or_compute(task, disk, compute, batch_size, share_work):
 
 def _look_on_disk(task, disk, digests):
     for found in disk.read(digests):
-        task.take(found)
-        memory.put_many(task.store.path, found.items())
+        if found:
+            task.take(found, _remembered(task.store, found))
+
+
+def _remembered(store, found):
+    """Keep rows, given as {digest: bytes}, in memory; return them as one array."""
+    rows = np.frombuffer(b"".join(found.values()), dtype="<f4").reshape(-1, store.n_features)
+    memory.put_many(store.path, found, rows)
+    return rows
 
 
 def _compute(task, digests, compute, *, unit, disk=None, release=None):
@@ -144,7 +147,7 @@ def _asked_for(position, expected):
 
 
 class _Task:
-    """The rows of one call: what is missing and what has arrived."""
+    """The rows of one call: what is missing, beyond what is in memory, and what has arrived."""
 
     def __init__(self, store, digests, progress):
         self.store = store
@@ -154,21 +157,19 @@ class _Task:
         self.missing = {}
         self._copies = []
         self._progress = progress or (lambda n: None)
-        for position, digest in enumerate(digests):
-            first = self.missing.setdefault(digest, position)
+        positions = range(len(digests))
+        if store.root is not None:
+            positions = memory.copy_into(self.rows, store.path, digests)
+            self._progress(len(digests) - len(positions))
+        for position in positions:
+            first = self.missing.setdefault(digests[position], position)
             if first != position:
                 self._copies.append((position, first))
 
-    def take(self, found):
-        """Fill in rows that were found, given as {digest: row bytes}."""
-        items = list(found.items())
-        for start in range(0, len(items), _TOGETHER):
-            some = items[start : start + _TOGETHER]
-            positions = [self.missing.pop(digest) for digest, _ in some]
-            rows = np.frombuffer(b"".join(row for _, row in some), dtype="<f4")
-            self.rows[positions] = rows.reshape(len(some), -1)
-        if found:
-            self._progress(len(found))
+    def take(self, digests, rows):
+        """Fill in rows that were found."""
+        self.rows[[self.missing.pop(digest) for digest in digests]] = rows
+        self._progress(len(rows))
 
     def settle(self, digest, result):
         """Fill in one computed row; return its bytes, None for a failure."""
@@ -225,7 +226,8 @@ class _Commits:
         self._rows, self._settled = [], []
         if self._disk is not None:
             self._disk.write(rows)
-            memory.put_many(self._store.path, rows)
+            if rows:
+                _remembered(self._store, dict(rows))
         if self._release is not None:
             self._release(settled)
 
