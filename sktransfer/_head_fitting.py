@@ -236,10 +236,12 @@ def begin_training(head, rows, n_outputs, device):
 
 def continue_training(head, net):
     """Give a net that goes on training the parameters that may have changed."""
+    from sktransfer._training import is_decayed
+
     net.lr = learning_rate_of(head, head.n_features_in_)
     for group in net.optimizer_.param_groups:
         group["lr"] = net.lr
-        if head.weight_decay != "auto" and "weight_decay" in group:
+        if head.weight_decay != "auto" and is_decayed(group):
             group["weight_decay"] = head.weight_decay
     net.criterion_.label_smoothing = head.label_smoothing
     net.batch_size, net.verbose = head.batch_size, int(head.verbose >= 2)

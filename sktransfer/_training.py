@@ -30,6 +30,7 @@ __all__ = [
     "TensorBatches",
     "TensorRows",
     "epochs_done",
+    "is_decayed",
     "make_scheduler",
 ]
 
@@ -165,6 +166,13 @@ class HeadNet(NeuralNetClassifier):
             return self.module_.network(x["scaled"].to(self.device), **fit_params)
         return self.module_(x.to(self.device), **fit_params)
 
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Return what the optimiser is built from: groups that weight decay is for, and others."""
+        (groups,), params = super().get_params_for_optimizer(prefix, named_parameters)
+        if "weight_decay" in params:  # LBFGS, which has none, takes no more than one group
+            groups = [part for group in groups for part in split_by_decay(group)]
+        return (groups,), params
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
         weight = X.get("sample_weight")
         weight = None if weight is None else weight.to(self.device)
@@ -198,6 +206,21 @@ class HeadNet(NeuralNetClassifier):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeviceWarning)
             super().__setstate__(state)
+
+
+def split_by_decay(group):
+    """Yield a parameter group in two: a decay that it does not set itself is not for biases."""
+    matrices = [p for p in group["params"] if p.ndim > 1]
+    others = [p for p in group["params"] if p.ndim <= 1]
+    if matrices:
+        yield {**group, "params": matrices}
+    if others:
+        yield {"weight_decay": 0.0, **group, "params": others}
+
+
+def is_decayed(group):
+    """Whether weight decay is for this parameter group of an optimiser that has it."""
+    return "weight_decay" in group and any(p.ndim > 1 for p in group["params"])
 
 
 class NoDivergence(Callback):

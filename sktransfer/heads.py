@@ -92,7 +92,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     weight_decay : float or "auto", default="auto"
         Weight decay of the optimiser: the factor of an L2 penalty on the weights, or with
-        "adamw" the share, times ``lr``, by which each step shrinks them. "auto" chooses it for
+        "adamw" the share, times ``lr``, by which each step shrinks them. Biases and the parameters
+        of batch normalisation (all with fewer than two dimensions) stay free of it, as the
+        intercept of a logistic regression does. "auto" chooses it for
         a linear head from the rows: the penalty under which ridge regression has the best
         leave-one-out accuracy, on up to 1,000 of them and in closed form [2]_, times the
         curvature of the loss at equal probabilities, which is (1 - 1 / n) / n for n classes. For

@@ -244,6 +244,33 @@ def test_automatic_penalty_takes_any_rows():
     assert _head_penalty.ridge_of(rows, np.zeros(30, int), one) > 0
 
 
+def test_biases_stay_free_of_weight_decay():
+    X, y = np.random.default_rng(0).normal(size=(100, 5)), np.repeat([0, 1], [90, 10])
+    head = HeadClassifier(weight_decay=100.0, lr=0.03, batch_size=10, random_state=0).fit(X, y)
+    assert np.abs(head.net_.module_.network[0].weight.detach().numpy()).max() < 0.01
+    assert head.predict_proba(X).mean(axis=0) == pytest.approx([0.9, 0.1], abs=0.02)
+
+
+def decays(head):
+    """Weight decay of each parameter by its number of dimensions."""
+    groups = head.net_.optimizer_.param_groups
+    return sorted((p.ndim, group["weight_decay"]) for group in groups for p in group["params"])
+
+
+def test_decay_is_for_matrices_however_training_goes_on(blobs):
+    head = HeadClassifier(8, batch_norm=True, weight_decay=0.2, max_epochs=1, warm_start=True)
+    free, several = [(1, 0.0)] * 4, [(2, 0.2)] * 2
+    assert decays(head.fit(*blobs)) == free + several
+    assert decays(pickle.loads(pickle.dumps(head)).partial_fit(*blobs)) == free + several
+    assert decays(head.set_params(weight_decay=0.0).fit(*blobs)) == free + [(2, 0.0)] * 2
+    assert decays(head.set_params(weight_decay=0.3).partial_fit(*blobs)) == free + [(2, 0.3)] * 2
+    own = HeadClassifier(module=Own, optimizer=torch.optim.NAdam, weight_decay=0.2, max_epochs=1)
+    assert decays(own.fit(*blobs)) == [(1, 0.0)] * 2 + several
+    groups = [("*first.*", {"weight_decay": 0.7})]
+    own.set_params(optimizer_params={"param_groups": groups}).fit(*blobs)
+    assert decays(own) == [(1, 0.0), (1, 0.7), (2, 0.2), (2, 0.7)]
+
+
 def test_optimizer_without_weight_decay(blobs):
     head = HeadClassifier(optimizer=torch.optim.LBFGS, lr=0.1, schedule=None, max_epochs=5)
     head.set_params(batch_size=300)
