@@ -194,7 +194,7 @@ class HeadNet(NeuralNetClassifier):
             return self.partial_fit(train, epochs=epochs)
         finally:
             self.train_split = None
-            for callback in schedule_callbacks(self):
+            for callback in active_schedulers(self):
                 del callback.lr_scheduler_  # holds the optimiser, and a pickle would hold both
 
     def forget_steps(self):
@@ -350,11 +350,11 @@ def copied(state):
 
 
 def schedules(net):
-    return [callback.lr_scheduler_ for callback in schedule_callbacks(net)]
+    return [callback.lr_scheduler_ for callback in active_schedulers(net)]
 
 
-def schedule_callbacks(net):
-    """Return the callbacks that have a schedule to follow at the moment."""
+def active_schedulers(net):
+    """Return the callbacks that change the learning rate of the training that goes on."""
     callbacks = [callback for _, callback in net.callbacks_]
     return [cb for cb in callbacks if isinstance(cb, LRScheduler) and hasattr(cb, "lr_scheduler_")]
 
