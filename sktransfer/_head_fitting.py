@@ -181,9 +181,10 @@ def weight_decay_of(head, rows, mean, scale):
         return head.weight_decay
     if not is_linear(head) or head.optimizer == "adamw":
         return 0.01 if head.optimizer == "adamw" else 1e-4
-    X = rows.X[:MOST_ROWS]  # they lie in the order of their digests, so these are like the others
-    X = X if mean is None else (X - mean) / scale
-    return ridge_of(X, rows.y, rows.weight) / rows.y.size
+    # Rows lie in the order of their digests, so that the first are like the others.
+    first = rows.take(slice(MOST_ROWS))
+    X = first.X if mean is None else (first.X - mean) / scale
+    return ridge_of(X, first.y, first.weight) / rows.y.size
 
 
 def is_linear(head):

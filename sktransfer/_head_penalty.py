@@ -22,7 +22,7 @@ def ridge_of(X, y, weight):
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
-        Scaled rows, in no particular order.
+        Scaled rows; no more than `MOST_ROWS` are worth the time.
     y : ndarray of shape (n_rows,) or (n_rows, n_labels)
         Codes of classes, or indicators.
     weight : ndarray of shape (n_rows,)
@@ -38,8 +38,8 @@ def ridge_of(X, y, weight):
     .. [1] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025,
        2007
     """
-    X, y = X[:MOST_ROWS].astype(np.float64), y[:MOST_ROWS]
-    share = weight[: len(X)] / weight[: len(X)].sum()
+    share = weight / weight.sum()
+    X = X.astype(np.float64)
     X -= share @ X
     norm = share @ (X**2).sum(axis=1)
     targets = y.astype(np.float64) if y.ndim == 2 else (y[:, None] == np.unique(y)).astype(float)
@@ -48,8 +48,9 @@ def ridge_of(X, y, weight):
     root = np.sqrt(share * len(X))[:, None]  # weighted least squares is plain on these rows
     values, vectors = np.linalg.eigh((X * root) @ (X * root).T / norm)
     centred = targets - share @ targets
+    right = _right_class if np.all(targets.sum(axis=1) == 1) else _right_labels
     hits = [
-        share @ _hits(_left_out(strength, values, vectors, centred, root, share), targets)
+        share @ right(targets - _left_out(strength, values, vectors, centred, root, share), targets)
         for strength in STRENGTHS
     ]
     return float(curvature(y, targets) * norm * _middle_of_the_best(np.array(hits)))
@@ -73,11 +74,13 @@ def _left_out(strength, values, vectors, centred, root, share):
     return (centred - fitted) / np.maximum(1 - influence, 1e-9)[:, None]
 
 
-def _hits(errors, targets):
-    """Whether each row would be classified right, as a number between 0 and 1."""
-    predicted = targets - errors
-    if np.all(targets.sum(axis=1) == 1):
-        return (predicted.argmax(axis=1) == targets.argmax(axis=1)).astype(float)
+def _right_class(predicted, targets):
+    """Whether each row's class would be predicted, 1 or 0."""
+    return (predicted.argmax(axis=1) == targets.argmax(axis=1)).astype(float)
+
+
+def _right_labels(predicted, targets):
+    """Share of each row's labels that would be predicted right."""
     return ((predicted > 0.5) == (targets > 0.5)).mean(axis=1)
 
 
