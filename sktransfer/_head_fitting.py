@@ -140,7 +140,7 @@ def check_own_module(head):
     asked = [n for n in ("hidden_units", "dropout", "batch_norm") if getattr(head, n)]
     if asked:
         raise ValueError(
-            f"{', '.join(asked)} would be ignored, because module={head.module.__name__} builds "
+            f"{', '.join(asked)} would be ignored, because module={name_of(head.module)} builds "
             "the whole network. Leave them out, or pass them on as module_params."
         )
 
@@ -166,7 +166,7 @@ def optimizer_of(head, rows, mean, scale):
         params["weight_decay"] = weight_decay_of(head, rows, mean, scale)
     elif head.weight_decay not in ("auto", 0):
         raise ValueError(
-            f"{optimizer.__name__} has no weight decay; set weight_decay=0 (it is "
+            f"{name_of(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
         )
     return optimizer, {**params, **(head.optimizer_params or {})}
@@ -342,6 +342,18 @@ def checkpoint_path(head, train, valid):
 
 
 def stable(value):
-    """Return a value whose text is the same in each process."""
+    """Return a value whose text is the same in each process: functions go by their names."""
+    if isinstance(value, partial):
+        value = ("partial", value.func, value.args, value.keywords)
+    if isinstance(value, (dict, set, frozenset)):
+        items = value.items() if isinstance(value, dict) else value
+        return type(value).__name__, sorted(map(stable, items), key=repr)
+    if isinstance(value, (list, tuple)):
+        return type(value).__name__, [stable(item) for item in value]
     name = getattr(value, "__qualname__", None)
     return value if name is None else f"{value.__module__}.{name}"
+
+
+def name_of(function):
+    """Return how an error may call a class or a function."""
+    return getattr(function, "__name__", None) or repr(function)

@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
 from sktransfer import _head_penalty
-from sktransfer._head_fitting import seeded
+from sktransfer._head_fitting import seeded, stable
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 
@@ -194,6 +195,8 @@ def test_own_module_that_gives_the_wrong_shape(blobs):
 def test_own_module_goes_with_no_layers_of_ours(blobs):
     with pytest.raises(ValueError, match="hidden_units, dropout would be ignored"):
         HeadClassifier(8, dropout=0.1, module=Own).fit(*blobs)
+    with pytest.raises(ValueError, match="dropout would be ignored"):
+        HeadClassifier(dropout=0.1, module=partial(Own, width=2)).fit(*blobs)
     with pytest.raises(ValueError, match="class or a function"):
         HeadClassifier(module=Own(20, 3)).fit(*blobs)
 
@@ -518,6 +521,29 @@ def test_checkpoints_of_other_rows_and_parameters_have_files_of_their_own(blobs,
     assert len(list(tmp_path.iterdir())) == 3
     with pytest.raises(ValueError, match="do not go together"):
         head.set_params(warm_start=True).fit(X, y)
+
+
+def test_text_of_parameters_is_the_same_in_each_process():
+    def params(**changes):
+        inner = {"start": torch.nn.init.ones_, "labels": {"b", "a"}, "deep": [(len,)], **changes}
+        return stable({"module": partial(Own, width=4), "module_params": inner})
+
+    code = f"""
+from functools import partial
+import torch
+from sktransfer._head_fitting import stable
+labels = {{"a", "b"}}
+inner = {{"deep": [(len,)], "labels": labels, "start": torch.nn.init.ones_}}
+class Own: __module__ = {Own.__module__!r}
+print(stable({{"module_params": inner, "module": partial(Own, width=4)}}))
+"""
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in "12"]
+    command = [sys.executable, "-c", code]
+    texts = {subprocess.check_output(command, env=env, text=True) for env in environments}
+    assert texts == {f"{params()}\n"}
+    assert params() != params(start=torch.nn.init.zeros_)
+    assert stable(partial(Own, width=4)) != stable(partial(Own, width=5))
+    assert " at 0x" not in repr(params())
 
 
 # Progress and callbacks
