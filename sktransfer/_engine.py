@@ -1,9 +1,9 @@
 """Run a frozen network over pictures at the machine's speed.
 
-On a CPU a task is a handful of pictures, as many as the network takes at once: one thread of the
-shared pool reads, decodes, resizes and embeds them. As many tasks run as there are cores, so that
-decoding and inference fill each other's gaps with nothing handed over between threads. On an
-accelerator the pool only decodes, one batch ahead of the device.
+On a CPU a task is a handful of pictures: one thread of the shared pool reads, decodes, resizes and
+embeds them. As many tasks run as there are cores, so that decoding and inference fill each other's
+gaps with nothing handed over between threads. On an accelerator the pool only decodes, one batch
+ahead of the device.
 """
 
 import hashlib
@@ -24,6 +24,10 @@ from .images import decode_image, fit_to_network
 
 #: Runners kept ready for the next call; each holds a network of its own.
 _MOST_RUNNERS = 4
+
+#: Pictures that a thread takes at a time, at most: handing them over one by one takes longer than a
+#: small network.
+_HANDFUL = 8
 
 
 class _Runners:
@@ -104,7 +108,7 @@ def runner_for(spec, runtime, model_dir=None):
 
 def _runner_name(spec, runtime):
     """Name, also of a file, that is equal exactly for runners that do the same."""
-    what = f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}|{runtime.device}"
+    what = f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}|{runtime.device}|NHWC"
     return f"{spec.name.replace(':', '_')}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
@@ -115,8 +119,8 @@ def embed(pictures, positions, runner, spec, runtime, *, digests, max_pixels, ba
     ----------
     pictures : list
         Pictures of any kind.
-    positions : iterable of int
-        Which of them; drawn from as there is room.
+    positions : list of int
+        Which of them.
     runner : callable
         From `runner_for`.
     spec : BackboneSpec
@@ -136,15 +140,17 @@ def embed(pictures, positions, runner, spec, runtime, *, digests, max_pixels, ba
         Position and embedding of each picture, as they are done.
     """
     read = partial(_read, pictures, digests, spec.preprocessing, max_pixels)
-    groups = _groups(positions, runtime.rows)
     with single_threaded_kernels():
         if runtime.on_cpu:
             # More than there are threads, so that these go on while the caller stores what is done.
-            limit = max(1, batch_size // 2 // runtime.rows)
-            task = partial(_embed_group, read, runner, spec, runtime)
-            for results in map_unordered(task, groups, limit):
+            n_tasks = 2 * thread_share()
+            most = min(_HANDFUL, batch_size // 2 // n_tasks)
+            limit = max(1, min(n_tasks, batch_size // 2 // runtime.rows))
+            task = partial(_embed_handful, read, runner, spec, runtime)
+            for results in map_unordered(task, _handfuls(positions, runtime.rows, most), limit):
                 yield from results
         else:
+            groups = _groups(positions, runtime.rows)
             yield from _embed_on_accelerator(read, runner, spec, runtime, groups)
 
 
@@ -152,6 +158,19 @@ def _groups(positions, rows):
     positions = iter(positions)
     while group := list(islice(positions, rows)):
         yield group
+
+
+def _handfuls(positions, rows, most):
+    """Yield what one thread takes at a time: whole passes, fewer of them towards the end.
+
+    So no thread is left with much to do when the others are done.
+    """
+    start, n_threads = 0, thread_share()
+    while start < len(positions):
+        n_pictures = min(most, (len(positions) - start) // (2 * n_threads))
+        end = start + max(rows, n_pictures // rows * rows)
+        yield positions[start:end]
+        start = end
 
 
 def _read(pictures, digests, preprocessing, max_pixels, position):
@@ -164,9 +183,15 @@ def _read(pictures, digests, preprocessing, max_pixels, position):
 
 
 def _fill(images, spec, runtime, *, pinned=False):
-    """One uint8 batch of full size; rows without a picture are black and their result unused."""
+    """One uint8 batch of full size; rows without a picture are black and their result unused.
+
+    In memory the channels come last, as they do in pictures: then nothing has to be sorted.
+    """
+    if runtime.rows == 1 and not pinned:
+        return images[0][None]
     size = spec.preprocessing.image_size
-    batch = torch.zeros(runtime.rows, 3, size, size, dtype=torch.uint8, pin_memory=pinned)
+    batch = torch.zeros(runtime.rows, size, size, 3, dtype=torch.uint8, pin_memory=pinned)
+    batch = batch.permute(0, 3, 1, 2)
     for row, image in enumerate(images):
         batch[row] = image
     return batch
@@ -180,12 +205,13 @@ def _sort_out(group, images):
     return bad, [p for p, _ in good], [image for _, image in good]
 
 
-def _embed_group(read, runner, spec, runtime, group):
+def _embed_handful(read, runner, spec, runtime, group):
     """Work of one thread of the pool on a CPU."""
     results, positions, images = _sort_out(group, [read(position) for position in group])
-    if images:
-        rows = _checked(runner(_fill(images, spec, runtime)), spec, runtime)
-        results += zip(positions, rows, strict=False)
+    for start in range(0, len(images), runtime.rows):
+        some = slice(start, start + runtime.rows)
+        rows = _checked(runner(_fill(images[some], spec, runtime)), spec, runtime)
+        results += zip(positions[some], rows, strict=False)
     return results
 
 

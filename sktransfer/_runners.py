@@ -219,6 +219,13 @@ def _foldable(norm, runs, pair):
     return fixed and all(runs[name] == 1 for name in pair)
 
 
+class _ChannelsSecond(nn.Module):
+    """Pixels as they lie in memory to pixels as networks want them."""
+
+    def forward(self, pixels):
+        return pixels.permute(0, 3, 1, 2)
+
+
 class TorchRunner:
     """Eager torch: channels_last, and batch norms folded unless the module is the user's own."""
 
@@ -265,15 +272,17 @@ class OpenVinoRunner:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(model, "CPU", settings)
-        self.requests = queue.LifoQueue()
+        self._tensor = openvino.Tensor
+        self.requests = queue.SimpleQueue()
         for _ in range(n_threads):
             self.requests.put(compiled.create_infer_request())
 
     @staticmethod
     def _convert(openvino, network, preprocessing, rows):
-        whole = NormalisedNetwork(network, preprocessing.mean, preprocessing.std).eval()
+        whole = NormalisedNetwork(network, preprocessing.mean, preprocessing.std)
+        whole = nn.Sequential(_ChannelsSecond(), whole).eval()
         size = preprocessing.image_size
-        shape = (rows, 3, size, size)
+        shape = (rows, size, size, 3)
         with warnings.catch_warnings(), torch.inference_mode():
             # OpenVINO reads what torch.jit.trace records, which torch calls deprecated. Checking
             # the trace by running it again takes most of a minute and finds nothing here.
@@ -307,9 +316,12 @@ class OpenVinoRunner:
             part.unlink(missing_ok=True)
 
     def __call__(self, pixels):
+        pixels = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
         request = self.requests.get()
         try:
-            (rows,) = request.infer([np.ascontiguousarray(pixels.numpy())]).values()
-            return torch.from_numpy(np.array(rows, dtype=np.float32))
+            request.set_input_tensor(self._tensor(pixels, shared_memory=True))
+            request.infer()
+            rows = np.array(request.get_output_tensor().data, dtype=np.float32)
         finally:
             self.requests.put(request)
+        return torch.from_numpy(rows)

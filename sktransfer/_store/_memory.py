@@ -97,7 +97,9 @@ class RowMemory:
         """Drop every row of one store."""
         store_path = os.fspath(store_path)
         with self._lock:
-            for number in [n for n, block in self._blocks.items() if block.store_path == store_path]:
+            for number in [
+                n for n, block in self._blocks.items() if block.store_path == store_path
+            ]:
                 self._drop(number)
 
     def _drop(self, number):
