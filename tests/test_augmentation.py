@@ -556,13 +556,14 @@ def test_sample_weights_that_would_not_arrive_are_refused(shapes, estimator):
 def test_sample_weights_arrive_in_a_stack_as_the_refusal_says(shapes, counted):
     circles = shapes.target == "circle"
     with sklearn.config_context(enable_metadata_routing=True):
-        head = HeadClassifier(random_state=0).set_fit_request(sample_weight=True)
+        # A class that never counts keeps its first, random weights until training has unlearned it.
+        head = HeadClassifier(max_epochs=150, random_state=0)
+        head.set_fit_request(sample_weight=True)
         model = AugmentedClassifier(transfer_stack(head), policy="flip", n_views=2)
         weight = np.where(circles, counted, 1.0)
         model.fit(shapes.data, shapes.target, sample_weight=weight)
     for head in model.estimator_.estimators_:  # these know classes by their numbers
-        share = np.mean(head.predict(shapes.data[circles]) == 0)
-        assert (share > 0.5) == bool(counted), share
+        assert (0 in head.predict(shapes.data[circles])) == bool(counted)
 
 
 @pytest.mark.parametrize("container", ["array", "list", "Series", "column", "DataFrame"])
