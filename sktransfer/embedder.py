@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ._engine import embed, runner_for
 from ._runners import resolve_runtime
-from ._store import EmbeddingStore, digest_all, embed_once, resolve_cache_root
+from ._store import OPENVINO, EmbeddingStore, digest_all, embed_once, resolve_cache_root
 from ._threads import thread_share
 from .backbones import resolve_backbone, warn_if_random
 from .exceptions import (
@@ -275,7 +275,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         root = resolve_cache_root(self.cache)
         digests = digest_all(pictures, digest_image, root=root, n_threads=thread_share())
         good = [p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImage)]
-        if pictures and len(good) == len(pictures):  # the usual case, without copies
+        if len(good) == len(pictures):  # the usual case, without copies
             return self._look_up_or_embed(pictures, digests, spec, runtime, root)
         failures = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImage)}
         rows = np.full((len(pictures), spec.n_features), np.nan, dtype=np.float32)
@@ -301,7 +301,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
             yield from embed(
                 pictures,
                 positions,
-                runner_for(spec, runtime, root and root / "openvino"),
+                runner_for(spec, runtime, root and root / OPENVINO),
                 spec,
                 runtime,
                 digests=digests,

@@ -14,13 +14,20 @@ Nothing here knows what a picture or a network is: a row is known by a digest of
 =================  =============================================================================
 """
 
-from sktransfer._store._management import CacheInfo, StoreInfo, cache_info, clear_cache
+from sktransfer._store._management import (
+    OPENVINO,
+    CacheInfo,
+    StoreInfo,
+    cache_info,
+    clear_cache,
+)
 from sktransfer._store._paths import digest_all
 from sktransfer._store._places import resolve_cache_root
 from sktransfer._store._rows import EmbeddingStore
 from sktransfer._store._single_flight import embed_once
 
 __all__ = [
+    "OPENVINO",
     "CacheInfo",
     "EmbeddingStore",
     "StoreInfo",

@@ -18,7 +18,7 @@ from sktransfer._store._places import (
 from sktransfer._store._rows import EMBEDDINGS, LOCKS
 from sktransfer._store._trouble import Trouble, forget_warnings, warn_once
 
-__all__ = ["CacheInfo", "StoreInfo", "cache_info", "clear_cache"]
+__all__ = ["OPENVINO", "CacheInfo", "StoreInfo", "cache_info", "clear_cache"]
 
 #: Names that this package gives to files: a directory may hold those of others too.
 _STORES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
