@@ -11,6 +11,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
 from queue import SimpleQueue
 
 import joblib
@@ -42,7 +43,13 @@ def thread_share():
     """
     with _lock:
         told = torch.get_num_threads() if _callers == 0 else _share_before
-    return max(1, min(joblib.cpu_count(), told))
+    return max(1, min(_n_cores(), told))
+
+
+@cache
+def _n_cores():
+    # Kept, as scikit-learn keeps it: to ask takes as long as looking up a hundred embeddings.
+    return joblib.cpu_count()
 
 
 def shared_pool():
