@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
+from threadpoolctl import threadpool_limits
 
 from sktransfer import _head_penalty
 from sktransfer._head_fitting import seeded, stable
@@ -37,7 +38,8 @@ def one_thread():
     """Tiny networks train many times faster on one thread where cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1):
+        yield
     torch.set_num_threads(before)
 
 
@@ -51,12 +53,33 @@ def blobs():
     return make_classification(300, 20, n_informative=8, n_classes=3, class_sep=1.5, random_state=0)
 
 
+@pytest.fixture(scope="module")
+def other_process():
+    """What a process of its own says: whether heads import skorch, and a text of parameters."""
+    code = """
+import sys, sktransfer.heads
+print("skorch" in sys.modules)
+from functools import partial
+import torch
+from sktransfer._head_fitting import stable
+inner = {"deep": [(len,)], "labels": set("jihgfedcba"), "start": torch.nn.init.ones_}
+print(stable({"params": inner, "module": partial(torch.nn.Linear, bias=False)}))
+"""
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", code]
+    return subprocess.check_output(command, env=environment, text=True).splitlines()
+
+
 def weights(head):
     return torch.cat([p.detach().flatten() for p in head.net_.module_.parameters()]).numpy()
 
 
 @parametrize_with_checks(
-    [HeadClassifier(), HeadClassifier(hidden_units=(16, 8), dropout=0.2, batch_norm=True)]
+    [
+        HeadClassifier(max_epochs=20),
+        HeadClassifier(hidden_units=(16, 8), dropout=0.2, batch_norm=True, max_epochs=20),
+    ]
 )
 def test_common_checks(estimator, check):
     check(estimator)
@@ -101,23 +124,24 @@ def test_labels_of_any_type_come_back(blobs, labels):
 
 def test_several_labels_a_row():
     X, y = make_multilabel_classification(400, 20, n_classes=4, random_state=0)
-    head = HeadClassifier(max_epochs=100, random_state=0).fit(X, y)
+    head = HeadClassifier(random_state=0).fit(X, y)
     proba = head.predict_proba(X)
     assert head.target_type_ == "multilabel-indicator"
     assert proba.shape == y.shape
     assert np.array_equal(head.predict(X), proba > 0.5)
     assert (head.predict(X) == y).mean() > 0.82
-    smooth = HeadClassifier(label_smoothing=0.4, max_epochs=100, random_state=0).fit(X, y)
+    smooth = HeadClassifier(label_smoothing=0.4, random_state=0).fit(X, y)
     assert np.abs(smooth.decision_function(X)).mean() < np.abs(head.decision_function(X)).mean()
 
 
 def test_several_labels_a_row_incrementally():
     X, y = make_multilabel_classification(400, 20, n_classes=4, random_state=0)
     head = HeadClassifier(random_state=0)
-    for _ in range(60):
+    for _ in range(30):
         head.partial_fit(X, y)
     logistic = MultiOutputClassifier(LogisticRegression()).fit(X, y)
     expected = (logistic.predict(X) == y).mean()
+    # The learning rate stays constant, so that accuracy wavers by a point from epoch to epoch.
     assert (head.predict(X) == y).mean() > expected - 0.02
 
 
@@ -125,9 +149,11 @@ def test_several_labels_a_row_incrementally():
 
 
 def test_default_is_as_good_as_a_tuned_logistic_regression(digits):
-    X, y = digits
+    X, y = (part[:900] for part in digits)
     grid = {"logisticregression__C": [0.01, 0.1, 1.0]}
-    tuned = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), grid)
+    tuned = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), grid, cv=3
+    )
     ours = cross_val_score(HeadClassifier(random_state=0), X, y, cv=3).mean()
     assert ours > cross_val_score(tuned, X, y, cv=3).mean() - 0.01
 
@@ -223,13 +249,13 @@ def test_automatic_penalty_is_the_one_that_leaving_rows_out_prefers():
     norm = weight @ (X**2).sum(axis=1) / weight.sum()
     targets = np.eye(3)[y]
     right = []
-    for strength in _head_penalty.STRENGTHS:
+    for alpha in _head_penalty.STRENGTHS * norm * weight.sum() / 60:
         hits = 0.0
         for row in range(60):
             kept = np.arange(60) != row
-            alpha = strength * norm * weight.sum() / 60
-            ridge = Ridge(alpha).fit(X[kept], targets[kept], sample_weight=weight[kept])
-            hits += weight[row] * (ridge.predict(X[[row]]).argmax() == y[row])
+            with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
+                ridge = Ridge(alpha).fit(X[kept], targets[kept], sample_weight=weight[kept])
+            hits += weight[row] * ((X[row] @ ridge.coef_.T + ridge.intercept_).argmax() == y[row])
         right.append(hits)
     smooth = np.convolve(np.pad(right, 1, mode="edge"), np.ones(3), mode="valid")
     chosen = _head_penalty.ridge_of(X, y, weight) / norm / (1 / 3 * 2 / 3)
@@ -330,12 +356,12 @@ def test_weights_and_repetition_are_the_same_bit_by_bit(blobs):
 
 
 def test_balanced_class_weights_find_the_rare_class():
-    X, y = make_classification(1000, 10, weights=[0.95], class_sep=0.5, random_state=0)
+    X, y = make_classification(500, 10, weights=[0.95], class_sep=0.5, random_state=0)
     plain = HeadClassifier(random_state=0).fit(X, y)
     balanced = HeadClassifier(class_weight="balanced", random_state=0).fit(X, y)
     assert balanced.predict(X).sum() > 2 * plain.predict(X).sum()
     share = np.bincount(y)
-    given = HeadClassifier(class_weight={0: 500 / share[0], 1: 500 / share[1]}, random_state=0)
+    given = HeadClassifier(class_weight={0: 250 / share[0], 1: 250 / share[1]}, random_state=0)
     assert np.allclose(weights(given.fit(X, y)), weights(balanced), atol=1e-4)
 
 
@@ -523,27 +549,15 @@ def test_checkpoints_of_other_rows_and_parameters_have_files_of_their_own(blobs,
         head.set_params(warm_start=True).fit(X, y)
 
 
-def test_text_of_parameters_is_the_same_in_each_process():
-    def params(**changes):
-        inner = {"start": torch.nn.init.ones_, "labels": {"b", "a"}, "deep": [(len,)], **changes}
-        return stable({"module": partial(Own, width=4), "module_params": inner})
+def test_text_of_parameters_is_the_same_in_each_process(other_process):
+    def text(**changes):
+        start = torch.nn.init.ones_
+        inner = {"start": start, "labels": set("abcdefghij"), "deep": [(len,)], **changes}
+        return repr(stable({"module": partial(torch.nn.Linear, bias=False), "params": inner}))
 
-    code = f"""
-from functools import partial
-import torch
-from sktransfer._head_fitting import stable
-labels = {{"a", "b"}}
-inner = {{"deep": [(len,)], "labels": labels, "start": torch.nn.init.ones_}}
-class Own: __module__ = {Own.__module__!r}
-print(stable({{"module_params": inner, "module": partial(Own, width=4)}}))
-"""
-    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in "12"]
-    command = [sys.executable, "-c", code]
-    texts = {subprocess.check_output(command, env=env, text=True) for env in environments}
-    assert texts == {f"{params()}\n"}
-    assert params() != params(start=torch.nn.init.zeros_)
+    assert other_process[1] == text()
+    assert text() != text(start=torch.nn.init.zeros_)
     assert stable(partial(Own, width=4)) != stable(partial(Own, width=5))
-    assert " at 0x" not in repr(params())
 
 
 # Progress and callbacks
@@ -620,18 +634,18 @@ def test_devices_that_are_not_there(blobs, monkeypatch):
         HeadClassifier(device="gpu").fit(*blobs)
 
 
-def test_importing_heads_leaves_skorch_alone():
-    code = "import sys, sktransfer.heads; sys.exit('skorch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_importing_heads_leaves_skorch_alone(other_process):
+    assert other_process[0] == "False"
 
 
 # Together with scikit-learn
 
 
 def test_stack_on_logits(blobs):
+    head = HeadClassifier(max_epochs=20, random_state=0)
     stack = StackingClassifier(
-        [("a", HeadClassifier(random_state=0)), ("b", HeadClassifier(8, random_state=1))],
-        final_estimator=HeadClassifier(random_state=0),
+        [("a", head), ("b", clone(head).set_params(hidden_units=8, random_state=1))],
+        final_estimator=head,
         stack_method="decision_function",
         cv=2,
     ).fit(*blobs)
