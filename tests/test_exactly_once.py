@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from counting import CountingBackbone, OtherCountingBackbone, n_seen
+from new_process import CONTEXT, start
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -33,7 +32,7 @@ def logistic():
     return LogisticRegression(max_iter=3000)
 
 
-@pytest.mark.parametrize("n_jobs", [None, 4])
+@pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     log = tmp_path / "log"
     model = make_transfer_pipeline(CountingBackbone(log), logistic(), batch_size=16)
@@ -42,7 +41,7 @@ def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     assert n_seen(log) == len(shapes.data)
 
 
-@pytest.mark.parametrize("n_jobs", [None, 4])
+@pytest.mark.parametrize("n_jobs", [None, 2])
 def test_cross_validated_stack_embeds_once_for_each_backbone(shapes, tmp_path, n_jobs):
     logs = [tmp_path / "first", tmp_path / "second"]
     backbones = [CountingBackbone(logs[0]), OtherCountingBackbone(logs[1])]
@@ -92,8 +91,9 @@ def test_another_size_or_backbone_misses(shapes, tmp_path):
 
 
 CHILD = """
-import sys, time
-sys.path.insert(0, {tests!r})
+import glob, time
+import numpy as np
+import torch
 from counting import CountingBackbone
 from sktransfer import ImageEmbedder
 
@@ -102,35 +102,30 @@ class Slow(CountingBackbone):
         time.sleep(0.02)
         return super().forward(pixels)
 
-import torch, glob
 torch.set_num_threads(2)
-files = sorted(glob.glob({folder!r} + "/*.png"))
-embedder = ImageEmbedder(Slow({log!r}), batch_size=16, cache={cache!r}).fit(files)
-print("ready", flush=True)
-rows = embedder.transform(files)
-import numpy as np
-np.save({out!r}, rows)
+files = sorted(glob.glob(folder + "/*.png"))
+embedder = ImageEmbedder(Slow(log), batch_size=16, cache=cache).fit(files)
+ready.set()
+np.save(out, embedder.transform(files))
 """
 
 
 def test_killed_runs_are_continued_and_repeat_little(shapes, tmp_path):
     folder = os.path.dirname(shapes.data[0])
     log, cache, out = (str(tmp_path / name) for name in ("log", "cache", "rows.npy"))
-    program = CHILD.format(
-        tests=os.path.dirname(__file__), folder=folder, log=log, cache=cache, out=out
-    )
     rng, kills = np.random.default_rng(0), 0
     finished = False
     while not finished:
-        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        child.stdout.readline()
+        ready = CONTEXT.Event()
+        child = start(CHILD, folder=folder, log=log, cache=cache, out=out, ready=ready)
+        assert ready.wait(timeout=60)
         if kills < 4:
             time.sleep(rng.uniform(0.02, 0.25))
-            child.send_signal(signal.SIGKILL)
+            child.kill()
             kills += 1
-        child.stdout.close()
-        finished = child.wait() == 0
-        assert finished or child.returncode == -signal.SIGKILL
+        child.join(timeout=60)
+        finished = child.exitcode == 0
+        assert finished or child.exitcode == -signal.SIGKILL
     expected = ImageEmbedder(CountingBackbone(tmp_path / "x"), cache=None).fit_transform(
         sorted(shapes.data)
     )

@@ -1,33 +1,32 @@
 """Every script in ``examples/`` runs from its first line to its last."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+import sklearn.datasets
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
-def run(script, *arguments, cwd):
-    result = subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
-        cwd=cwd,
-        # Two threads: it is embedding that takes the time here.
-        env=dict(os.environ, PYTHONWARNINGS="default", PYTHONUTF8="1", OMP_NUM_THREADS="2"),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a script in a folder of its own, in this process, and return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture
@@ -44,13 +43,16 @@ def digits_folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_runs_without_arguments(script, tmp_path):
-    run(script, cwd=tmp_path)
+def test_runs_without_arguments(script, run, monkeypatch):
+    digits = load_digits()
+    few = Bunch(images=digits.images[:150], target=digits.target[:150])  # embedding takes long
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: few)
+    run(script)
 
 
 @pytest.mark.slow
-def test_quickstart_on_a_folder(digits_folder, tmp_path):
-    printed = run(EXAMPLES / "quickstart.py", digits_folder, "--output", "results", cwd=tmp_path)
+def test_quickstart_on_a_folder(run, digits_folder, tmp_path):
+    printed = run(EXAMPLES / "quickstart.py", digits_folder, "--output", "results")
     assert "45 pictures to learn from, 15 to test on, 3 classes" in printed
     assert "macro avg" in printed
     assert "predicts the same in a new process" in printed
@@ -61,9 +63,9 @@ def test_quickstart_on_a_folder(digits_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_quickstart_takes_train_and_test_folders(digits_folder, tmp_path):
+def test_quickstart_takes_train_and_test_folders(run, digits_folder, tmp_path):
     for part in ("train", "test"):
         (tmp_path / "split").mkdir(exist_ok=True)
         (tmp_path / "split" / part).symlink_to(digits_folder, target_is_directory=True)
-    printed = run(EXAMPLES / "quickstart.py", tmp_path / "split", cwd=tmp_path)
+    printed = run(EXAMPLES / "quickstart.py", tmp_path / "split")
     assert "60 pictures to learn from, 60 to test on, 3 classes" in printed

@@ -1,15 +1,14 @@
 """FineTuneClassifier: the head and the top of the backbone trained together."""
 
-import os
 import pickle
 import signal
-import subprocess
 import sys
 from types import FunctionType
 
 import numpy as np
 import pytest
 import torch
+from new_process import CONTEXT, run, start
 from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -292,32 +291,30 @@ def test_killed_fit_goes_on_where_it_was(tmp_path, random_state, early_stopping)
 
 
 CHILD = """
-import sys
-sys.path.insert(0, {tests!r})
 import torch
-torch.set_num_threads({n_threads})
+torch.set_num_threads(n_threads)
 from test_finetuning import X, Y, tuner
 
 def tell(row):
-    print(row["epoch"], flush=True)
+    told.send(row["epoch"])
 
-tuner(callbacks=[tell], **{params!r}).fit(X, Y)
+tuner(callbacks=[tell], **params).fit(X, Y)
 """
 
 
 def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
     params = {"max_epochs": 20, "policy": "flip", "checkpoint_dir": str(tmp_path)}
-    program = CHILD.format(
-        tests=os.path.dirname(__file__), params=params, n_threads=torch.get_num_threads()
-    )
     told = 0
     for epoch in (2, 5):  # two kills, while the epoch's checkpoint is written or soon after
-        command = [sys.executable, "-c", program]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        reader, writer = CONTEXT.Pipe(duplex=False)
+        child = start(CHILD, params=params, n_threads=torch.get_num_threads(), told=writer)
+        writer.close()
+        with reader:
             while told < epoch:
-                told = int(child.stdout.readline())
-            child.send_signal(signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL
+                told = reader.recv()
+            child.kill()
+            child.join(timeout=60)
+        assert child.exitcode == -signal.SIGKILL
     trained = []
     resumed = tuner(callbacks=[lambda row: trained.append(row["epoch"])], **params).fit(X, Y)
     assert trained[0] >= told
@@ -488,12 +485,15 @@ def test_pickle_predicts_the_same_in_a_new_process(tmp_path):
     with open(tmp_path / "model.pkl", "wb") as file:
         pickle.dump(model, file)
     np.save(tmp_path / "X.npy", X)
-    code = (
-        "import sys, pickle, numpy as np; model = pickle.load(open(sys.argv[1], 'rb'));"
-        "np.save(sys.argv[3], model.predict_proba(np.load(sys.argv[2])))"
-    )
-    files = [str(tmp_path / name) for name in ("model.pkl", "X.npy", "proba.npy")]
-    subprocess.run([sys.executable, "-W", "error", "-c", code, *files], check=True, timeout=120)
+    program = """
+import pickle, warnings
+import numpy as np
+warnings.simplefilter("error")
+with open(folder / "model.pkl", "rb") as file:
+    model = pickle.load(file)
+np.save(folder / "proba.npy", model.predict_proba(np.load(folder / "X.npy")))
+"""
+    run(program, folder=tmp_path)
     assert np.array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
 
 

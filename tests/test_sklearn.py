@@ -1,12 +1,11 @@
 """What scikit-learn does with an estimator works on pictures, given as paths and as arrays."""
 
 import pickle
-import subprocess
-import sys
 
 import joblib
 import numpy as np
 import pytest
+from new_process import run
 from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -216,10 +215,10 @@ def test_joblib_into_a_fresh_process(pictures, names, tmp_path):
     joblib.dump((fitted, pictures), tmp_path / "models")
     program = (
         "from joblib import dump, load\n"
-        "models, pictures = load('models')\n"
-        "dump([model.predict_proba(pictures) for model in models], 'out')"
+        "models, pictures = load(folder / 'models')\n"
+        "dump([model.predict_proba(pictures) for model in models], folder / 'out')"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    run(program, folder=tmp_path)
     for model, probabilities in zip(fitted, joblib.load(tmp_path / "out"), strict=True):
         np.testing.assert_array_equal(probabilities, model.predict_proba(pictures))
 
