@@ -6,11 +6,7 @@ What makes its pixels from another picture when they are needed is a `LazyPictur
 """
 
 import os
-import stat
-import threading
-import warnings
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from hashlib import blake2b
 from io import BytesIO
 
@@ -21,6 +17,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import center_crop
 
+from ._image_files import read_file
+from ._pillow import AGAIN, load_pillow, pillow_guard
 from .exceptions import UnreadableImage
 
 __all__ = [
@@ -53,10 +51,7 @@ _UPRIGHT = {
 }
 # Pillow hands these to an interpreter (Ghostscript, GDI), which a picture must not reach.
 _DRAWING_FORMATS = ("EPS", "WMF")
-# Without waiting for the other end of a pipe; Windows would translate the ends of lines.
-_TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _RGB_MODE = 3  # torchvision.io.ImageReadMode.RGB; that module is deprecated, its operators are not
-_AGAIN = "copy, download or save it again"
 
 
 class LazyPicture(ABC):
@@ -275,70 +270,6 @@ def _is_path(picture):
 
 
 # ---------------------------------------------------------------------------------------------
-# Reading files
-# ---------------------------------------------------------------------------------------------
-
-
-def _read_file(path):
-    """Return the bytes of a file, or say why they cannot be had."""
-    try:
-        file = os.open(path, _TO_READ)
-    except (OSError, ValueError) as error:
-        raise UnreadableImage(_read_reason(error, os.fsdecode(path))) from error
-    try:
-        return _read_open_file(file)
-    except OSError as error:
-        raise UnreadableImage(_read_reason(error, os.fsdecode(path))) from error
-    finally:
-        os.close(file)
-
-
-def _read_open_file(file):
-    # As few calls of the system as can be: with each of them the threads take turns.
-    status = os.fstat(file)
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImage(_irregular_reason(status.st_mode))
-    data = os.read(file, status.st_size + 1)
-    if len(data) == status.st_size:
-        return data
-    # It is still growing, or larger than what one call gives.
-    os.lseek(file, 0, os.SEEK_SET)
-    with open(file, "rb", buffering=0, closefd=False) as whole:
-        return whole.read()
-
-
-def _irregular_reason(mode):
-    if stat.S_ISDIR(mode):
-        return (
-            "this is a directory, not a picture; "
-            "sktransfer.datasets.load_image_folder lists the pictures of class folders"
-        )
-    return "this is a device, pipe or socket, not a file"
-
-
-def _read_reason(error, path):
-    if os.path.exists(path) and not os.path.isfile(path):  # some cannot even be opened
-        return _irregular_reason(os.stat(path).st_mode)
-    if isinstance(error, FileNotFoundError):
-        return _missing_reason(path)
-    if isinstance(error, PermissionError):
-        return "no permission to read this file; change its mode or owner, or run as another user"
-    if isinstance(error, NotADirectoryError):
-        return "no such file: a part of the path is itself a file"
-    return f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
-
-
-def _missing_reason(path):
-    if "://" in path:
-        return "no such file; addresses are not fetched, download the picture and pass its path"
-    if path.startswith("~"):
-        return "no such file; '~' is not expanded, pass os.path.expanduser(path)"
-    if not os.path.isabs(path):
-        return f"no such file; the path is relative to {os.getcwd()}"
-    return "no such file"
-
-
-# ---------------------------------------------------------------------------------------------
 # Digest
 # ---------------------------------------------------------------------------------------------
 
@@ -373,7 +304,7 @@ def digest_image(picture):
     if isinstance(picture, LazyPicture):
         return picture.digest()
     if _is_path(picture):
-        return _digest_bytes(_read_file(picture))
+        return _digest_bytes(read_file(picture))
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return _digest_bytes(picture)
     if isinstance(picture, Image.Image):
@@ -396,8 +327,8 @@ def _digest_parts(kind, *parts):
 
 
 def _digest_pillow(image):
-    with _pillow_guard():
-        _load_pillow(image)
+    with pillow_guard(b"", MAX_PIXELS):
+        load_pillow(image)
         palette = bytes(image.palette.palette) if image.palette else b""
         return _digest_parts(
             b"pillow", image.mode, image.size, _orientation(image), palette, image.tobytes()
@@ -447,7 +378,7 @@ def decode_image(picture, max_pixels=MAX_PIXELS, expected_digest=None):
     if isinstance(picture, LazyPicture):
         return picture.decode(max_pixels)
     if _is_path(picture):
-        data = _read_file(picture)
+        data = read_file(picture)
         if expected_digest is not None and _digest_bytes(data) != expected_digest:
             raise UnreadableImage(
                 "the file changed while it was being worked on; leave it alone and run again"
@@ -462,8 +393,8 @@ def decode_image(picture, max_pixels=MAX_PIXELS, expected_digest=None):
 
 def _decode_encoded(data, max_pixels):
     if not data:
-        raise UnreadableImage(f"the file is empty (0 bytes); {_AGAIN}")
-    with _pillow_guard(data, max_pixels):
+        raise UnreadableImage(f"the file is empty (0 bytes); {AGAIN}")
+    with pillow_guard(data, max_pixels):
         header = Image.open(BytesIO(data))
         if header.format in _DRAWING_FORMATS:
             raise UnreadableImage(f"{header.format} is a drawing; save it as PNG and pass that")
@@ -516,106 +447,14 @@ def _upright(pixels, orientation):
 
 
 # ---------------------------------------------------------------------------------------------
-# Pillow
+# Pillow images
 # ---------------------------------------------------------------------------------------------
 
 
-class _QuietPillow:
-    """Keeps Pillow's warnings from users, in however many threads it works.
-
-    `warnings.catch_warnings` changes the filters of the whole process, so the first thread in sets
-    it up and the last one out takes it down; overlapping ones would leave filters behind.
-    """
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._n_inside = 0
-        self._caught = None
-
-    def __enter__(self):
-        with self._lock:
-            if self._n_inside == 0:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-            self._n_inside += 1
-
-    def __exit__(self, *exception):
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                self._caught.__exit__(None, None, None)
-
-
-_QUIET_PILLOW = _QuietPillow()
-# A Pillow image reads its file at first use; two threads must not start that on the same one.
-_PILLOW_LOAD_LOCK = threading.Lock()
-
-
-@contextmanager
-def _pillow_guard(data=b"", max_pixels=MAX_PIXELS):
-    """Turn whatever Pillow raises over a hostile file into a reason, and keep it quiet."""
-    with _QUIET_PILLOW:
-        try:
-            yield
-        except UnreadableImage:
-            raise
-        except Exception as error:
-            raise UnreadableImage(_pillow_reason(error, data, max_pixels)) from error
-
-
-def _pillow_reason(error, data, max_pixels):
-    if isinstance(error, Image.DecompressionBombError):
-        return _bomb_reason(max_pixels)
-    if isinstance(error, Image.UnidentifiedImageError):
-        return _unidentified_reason(data)
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode it; shrink it or lower max_pixels"
-    message = str(error) or type(error).__name__
-    if "truncated" in message or "broken data stream" in message or isinstance(error, EOFError):
-        return f"the file is cut off or damaged ({message}); {_AGAIN}"
-    return f"it cannot be decoded ({message}); {_AGAIN}, as JPEG or PNG"
-
-
-def _bomb_reason(max_pixels):
-    pillow_limit = 2 * Image.MAX_IMAGE_PIXELS
-    if max_pixels <= pillow_limit:
-        return (
-            f"it has more than max_pixels={max_pixels:,} pixels; "
-            "shrink it, or raise max_pixels if you trust it"
-        )
-    return (
-        f"it has more than {pillow_limit:,} pixels, which Pillow refuses; shrink it, or set "
-        "PIL.Image.MAX_IMAGE_PIXELS = None if you trust it"
-    )
-
-
-def _unidentified_reason(data):
-    if data.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the picture; run `git lfs pull`"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return (
-            "Pillow cannot read HEIC by itself; install pillow-heif and call "
-            "pillow_heif.register_heif_opener(), or save it as JPEG"
-        )
-    beginning = data[:40]
-    if beginning.isascii() and b"\0" not in beginning:
-        return (
-            f"this is text, not a picture (it begins {beginning.decode()!r}); "
-            "a download may have saved an error page"
-        )
-    return f"this is no picture in a format that Pillow knows; {_AGAIN}, as JPEG or PNG"
-
-
-def _load_pillow(image):
-    with _PILLOW_LOAD_LOCK:
-        image.load()
-
-
 def _decode_pillow_image(image, max_pixels):
-    with _pillow_guard(max_pixels=max_pixels):
+    with pillow_guard(b"", max_pixels):
         _check_size(*image.size, max_pixels)
-        _load_pillow(image)
+        load_pillow(image)
         return _upright(_to_rgb_tensor(_pillow_pixels(image)), _orientation(image))
 
 

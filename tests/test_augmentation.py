@@ -265,9 +265,9 @@ def test_unchanged_files_are_not_read_again(paths, shapes, monkeypatch):
     model = AugmentedClassifier(logistic(), policy="crop", n_views=3, tta=2)
     model.fit(paths, shapes.target[:12])
     read = []
-    original = sktransfer.images._read_file
+    original = sktransfer.images.read_file
     monkeypatch.setattr(
-        sktransfer.images, "_read_file", lambda path: read.append(path) or original(path)
+        sktransfer.images, "read_file", lambda path: read.append(path) or original(path)
     )
     model.fit(paths, shapes.target[:12]).predict(paths)
     assert read == []

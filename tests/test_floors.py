@@ -16,6 +16,8 @@ FLOORS = {
     "exceptions": 0,
     "_backbone_spec": 0.1,
     "_backbone_widths": 0.1,
+    "_image_files": 0.1,
+    "_pillow": 0.1,
     "_policy": 0.1,
     "_stages": 0.1,
     "_threads": 0.1,
