@@ -225,6 +225,17 @@ def test_all_batch_norms_of_common_networks_are_folded(name):
     assert not [part for part in folded.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
+@pytest.mark.parametrize(("rows", "most"), [(1, 8), (2, 7), (4, 3), (8, 8)])
+def test_threads_take_whole_passes_and_few_of_them_at_the_end(rows, most):
+    positions = list(range(101))
+    handfuls = list(_engine._handfuls(positions, rows, most))
+    assert [position for handful in handfuls for position in handful] == positions
+    sizes = [len(handful) for handful in handfuls]
+    assert max(sizes) == max(rows, most // rows * rows)
+    assert all(size % rows == 0 for size in sizes[:-1])
+    assert sizes[-1] <= rows
+
+
 def test_stored_rows_equal_fresh_ones(files):
     embedder = ImageEmbedder(image_size=64).fit(files)
     first = embedder.transform(files)

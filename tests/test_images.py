@@ -1,6 +1,7 @@
 """What a picture may be, and what becomes of each kind, good or broken."""
 
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -19,6 +20,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from sktransfer import images
+from sktransfer._image_files import read_file
 from sktransfer.exceptions import UnreadableImage
 from sktransfer.images import (
     check_images,
@@ -675,6 +677,13 @@ def test_a_picture_of_the_right_size_is_only_cropped():
     np.testing.assert_array_equal(as_array(fitted), pixels[8:56, 16:64])
 
 
+def test_a_picture_that_is_too_small_after_resizing_is_padded():
+    pixels = smooth_pixels(64, 80)
+    fitted = fit_to_network(decode_image(pixels), preprocessing(72, 64))
+    np.testing.assert_array_equal(as_array(fitted)[4:68], pixels[:, 4:76])
+    assert not as_array(fitted)[:4].any()
+
+
 def test_fitting_depends_neither_on_strides_nor_on_threads():
     image = decode_image(smooth_pixels(300, 400))
     expected = fit_to_network(image, preprocessing())
@@ -692,6 +701,13 @@ def test_fitted_pictures_are_channels_last_and_hold_no_larger_memory():
     fitted = fit_to_network(decode_image(smooth_pixels(300, 400)), preprocessing())
     assert fitted.permute(1, 2, 0).is_contiguous()
     assert fitted.untyped_storage().nbytes() == fitted.numel()
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_whole(tmp_path, monkeypatch):
+    (tmp_path / "growing").write_bytes(b"0123456789")
+    status = SimpleNamespace(st_mode=stat.S_IFREG, st_size=4)
+    monkeypatch.setattr(os, "fstat", lambda file: status)
+    assert read_file(tmp_path / "growing") == b"0123456789"
 
 
 def test_a_thread_of_a_picture_is_refused_before_it_is_blown_up():
