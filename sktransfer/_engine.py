@@ -147,7 +147,8 @@ def embed(pictures, positions, runner, spec, runtime, *, digests, max_pixels, ba
             most = min(_HANDFUL, batch_size // 2 // n_tasks)
             limit = max(1, min(n_tasks, batch_size // 2 // runtime.rows))
             task = partial(_embed_handful, read, runner, spec, runtime)
-            for results in map_unordered(task, _handfuls(positions, runtime.rows, most), limit):
+            handfuls = _handfuls(positions, runtime.rows, most, n_tasks)
+            for results in map_unordered(task, handfuls, limit):
                 yield from results
         else:
             groups = _groups(positions, runtime.rows)
@@ -160,14 +161,14 @@ def _groups(positions, rows):
         yield group
 
 
-def _handfuls(positions, rows, most):
+def _handfuls(positions, rows, most, n_tasks):
     """Yield what one thread takes at a time: whole passes, fewer of them towards the end.
 
     So no thread is left with much to do when the others are done.
     """
-    start, n_threads = 0, thread_share()
+    start = 0
     while start < len(positions):
-        n_pictures = min(most, (len(positions) - start) // (2 * n_threads))
+        n_pictures = min(most, (len(positions) - start) // n_tasks)
         end = start + max(rows, n_pictures // rows * rows)
         yield positions[start:end]
         start = end

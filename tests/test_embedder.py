@@ -228,7 +228,7 @@ def test_all_batch_norms_of_common_networks_are_folded(name):
 @pytest.mark.parametrize(("rows", "most"), [(1, 8), (2, 7), (4, 3), (8, 8)])
 def test_threads_take_whole_passes_and_few_of_them_at_the_end(rows, most):
     positions = list(range(101))
-    handfuls = list(_engine._handfuls(positions, rows, most))
+    handfuls = list(_engine._handfuls(positions, rows, most, n_tasks=8))
     assert [position for handful in handfuls for position in handful] == positions
     sizes = [len(handful) for handful in handfuls]
     assert max(sizes) == max(rows, most // rows * rows)

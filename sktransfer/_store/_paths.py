@@ -88,8 +88,6 @@ def _digest_slice(pictures, digest_image, memory, map_in_threads):
     looked_at = time.time_ns()
     files = _files(pictures) if memory is not None else {}
     remembered = memory.recall(files) if files else {}
-    if len(remembered) == len(pictures):  # the usual case, without the threads
-        return [remembered[position] for position in range(len(pictures))]
     new = [position for position in range(len(pictures)) if position not in remembered]
     handfuls = [
         [pictures[p] for p in new[start : start + _HANDFUL]]

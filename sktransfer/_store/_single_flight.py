@@ -210,24 +210,23 @@ class _Commits:
 
     def __init__(self, store, unit, disk, release):
         self._store, self._unit, self._disk, self._release = store, unit, disk, release
-        self._rows, self._settled = [], []
+        self._rows, self._settled = {}, []
 
     def add(self, digest, row):
         """Take one row, or None for a failure, and commit when there are enough."""
         self._settled.append(digest)
         if row is not None:
-            self._rows.append((digest, row))
+            self._rows[digest] = row
         if len(self._settled) >= self._unit:
             self.flush()
 
     def flush(self):
         """Commit what there is."""
         rows, settled = self._rows, self._settled
-        self._rows, self._settled = [], []
-        if self._disk is not None:
-            self._disk.write(rows)
-            if rows:
-                _remembered(self._store, dict(rows))
+        self._rows, self._settled = {}, []
+        if self._disk is not None and rows:
+            self._disk.write(rows.items())
+            _remembered(self._store, rows)
         if self._release is not None:
             self._release(settled)
 
