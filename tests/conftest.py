@@ -11,6 +11,8 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 
 def is_loopback(address):
@@ -67,3 +69,13 @@ def home(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("store")
     monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread also where the environment asks for more: tiny networks train faster on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)

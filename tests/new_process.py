@@ -27,6 +27,12 @@ def run(program, **names):
     assert process.exitcode == 0, f"ended with {process.exitcode}; its messages are in stderr"
 
 
+def other_hashes():
+    """Return an environment in which a new process puts sets of strings in another order."""
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    return {**os.environ, "PYTHONHASHSEED": seed}
+
+
 def _run(program, names, environment):
     os.environ.clear()
     os.environ.update(environment)

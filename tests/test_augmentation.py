@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from new_process import other_hashes
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -39,7 +40,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils import get_tags
 from skorch import NeuralNetClassifier
-from threadpoolctl import threadpool_limits
 from torch import nn
 from torchvision.transforms import v2
 
@@ -56,17 +56,9 @@ from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import ImageReadError, ImageReadWarning, UnreadableImage
 from sktransfer.images import check_images, decode_image, digest_image, image_name
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 POLICIES = ["flip", "crop", "color", "auto"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny networks train many times faster on one thread where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -214,12 +206,6 @@ key = transform_key(v2.Compose([held, v2.RandomApply(parts)]))
     exec(code, here)
     command = [sys.executable, "-W", "error", "-c", code + "print(key)"]
     assert subprocess.check_output(command, env=other_hashes(), text=True) == f"{here['key']}\n"
-
-
-def other_hashes():
-    """An environment in which a new process puts sets of strings in another order."""
-    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    return {**os.environ, "PYTHONHASHSEED": seed}
 
 
 def test_like_functions_draw_from_the_own_generator():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from new_process import start
+from new_process import other_hashes, start
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -933,10 +933,9 @@ print(module_fingerprint(mobilenet_v3_small()))
 
 
 def test_fingerprint_of_an_own_module_is_the_same_in_other_processes(capsys):
-    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # this process has another
     other = subprocess.run(
         [sys.executable, "-c", PRINT_FINGERPRINTS],
-        env={**os.environ, "PYTHONHASHSEED": seed},
+        env=other_hashes(),
         capture_output=True,
         text=True,
         check=True,

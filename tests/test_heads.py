@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from new_process import other_hashes
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
@@ -25,22 +26,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
-from threadpoolctl import threadpool_limits
 
 from sktransfer import _head_penalty
 from sktransfer._head_fitting import seeded, stable
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny networks train many times faster on one thread where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +57,8 @@ from sktransfer._head_fitting import stable
 inner = {"deep": [(len,)], "labels": set("jihgfedcba"), "start": torch.nn.init.ones_}
 print(stable({"params": inner, "module": partial(torch.nn.Linear, bias=False)}))
 """
-    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    environment = {**os.environ, "PYTHONHASHSEED": seed}
     command = [sys.executable, "-c", code]
-    return subprocess.check_output(command, env=environment, text=True).splitlines()
+    return subprocess.check_output(command, env=other_hashes(), text=True).splitlines()
 
 
 def weights(head):
