@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from sktransfer._store._database import Database, fork_safe_lock
@@ -86,18 +87,22 @@ def digest_all(pictures, digest_image, *, root=None, n_threads=4):
 
 def _digest_slice(pictures, digest_image, memory, map_in_threads):
     looked_at = time.time_ns()
-    files = _files(pictures) if memory is not None else {}
-    remembered = memory.recall(files) if files else {}
-    new = [position for position in range(len(pictures)) if position not in remembered]
+    if memory is None:
+        files, digests = [], [None] * len(pictures)
+    else:
+        files = _files(pictures)
+        digests = memory.recall(files)
+    new = [position for position, digest in enumerate(digests) if digest is None]
     handfuls = [
         [pictures[p] for p in new[start : start + _HANDFUL]]
         for start in range(0, len(new), _HANDFUL)
     ]
     results = chain.from_iterable(map_in_threads(partial(_attempts, digest_image), handfuls))
-    digests = remembered | dict(zip(new, results, strict=True))
-    if memory is not None:
-        memory.learn([(*files[p], digests[p]) for p in new if p in files], looked_at)
-    return [digests[position] for position in range(len(pictures))]
+    for position, result in zip(new, results, strict=True):
+        digests[position] = result
+    if memory is not None and new:
+        memory.learn([(*files[p], digests[p]) for p in new], looked_at)
+    return digests
 
 
 def _attempts(digest_image, pictures):
@@ -112,25 +117,35 @@ def _attempt(digest_image, picture):
 
 
 def _files(pictures):
-    """Return {position: (absolute path, stamp)} of the pictures that are existing files."""
-    directory, files = os.path.join(os.getcwd(), ""), {}
-    for position, picture in enumerate(pictures):
-        if isinstance(picture, (str, os.PathLike)):
-            path = picture if type(picture) is str else os.fsdecode(picture)
-            if not path.startswith(os.sep):  # much faster than asking os.path for each
-                path = directory + path if os.sep == "/" else os.path.join(directory, path)
-            if stamp := _stamp(path):
-                files[position] = path, stamp
-    return files
+    """Return (absolute path, stamp) of each picture, with None for what it does not have."""
+    directory = os.path.join(os.getcwd(), "")
+    paths = [_absolute(directory, picture) for picture in pictures]
+    try:
+        stamps = list(map(_stamp_of, map(os.stat, paths)))  # without a step of Python for each
+    except (OSError, ValueError, TypeError):  # one of them is no file
+        stamps = [path and _stamp(path) for path in paths]
+    return list(zip(paths, stamps, strict=True))
+
+
+def _absolute(directory, picture):
+    if type(picture) is not str:
+        if not isinstance(picture, (str, os.PathLike)):
+            return None
+        picture = os.fsdecode(picture)
+    if picture.startswith(os.sep):  # much faster than asking os.path for each
+        return picture
+    return directory + picture if os.sep == "/" else os.path.join(directory, picture)
+
+
+#: What changes with a file, of what ``os.stat`` returns.
+_stamp_of = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 def _stamp(path):
-    """Return what changes with a file, None when it cannot be had."""
     try:
-        status = os.stat(path)
+        return _stamp_of(os.stat(path))
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _stamp_text(stamp):
@@ -162,14 +177,13 @@ class PathCache:
         self._lock = fork_safe_lock()
 
     def get_many(self, root, files):
-        """Return {position: digest} of files whose stamp is unchanged."""
+        """Return the digest of each (path, stamp), None where the stamp is not the one known."""
         with self._lock:
             entries = self._roots.get(os.fspath(root), {})
-            return {
-                position: entry[1]
-                for position, (path, stamp) in files.items()
-                if (entry := entries.get(path)) and entry[0] == stamp
-            }
+            return [
+                entry[1] if (entry := entries.get(path)) and entry[0] == stamp else None
+                for path, stamp in files
+            ]
 
     def put_many(self, root, learnt):
         """Remember (path, stamp, digest); the oldest of a root go when there are too many."""
@@ -216,30 +230,40 @@ class PathMemory:
         self._database.close()
 
     def recall(self, files):
-        """Return {position: digest} for {position: (path, stamp)} of files that are unchanged."""
+        """Return the digest of each (path, stamp), None for files that are new or have changed."""
         if not _trusts_paths():
-            return {}
-        found = path_cache.get_many(self._root, files)
-        rest = {position: file for position, file in files.items() if position not in found}
-        return found | self._recall_from_disk(rest)
+            return [None] * len(files)
+        digests = path_cache.get_many(self._root, files)
+        rest = [position for position, digest in enumerate(digests) if digest is None]
+        rest = [position for position in rest if files[position][1]]
+        if rest:
+            found = self._recall_from_disk([files[position] for position in rest])
+            for position, digest in zip(rest, found, strict=True):
+                digests[position] = digest
+        return digests
 
     def _recall_from_disk(self, files):
-        keys = {position: _path_key(path) for position, (path, _) in files.items()}
-        stored = dict(self._stored(list(set(keys.values()))))
-        found = {}
-        for position, (_, stamp) in files.items():
-            old_stamp, digest = stored.get(keys[position], (None, None))
-            if old_stamp == _stamp_text(stamp):
-                found[position] = digest
-        path_cache.put_many(self._root, [(*files[p], digest) for p, digest in found.items()])
-        return found
+        keys = [_path_key(path) for path, _ in files]
+        stored = dict(self._stored(list(set(keys))))
+        digests = []
+        for key, (_, stamp) in zip(keys, files, strict=True):
+            old_stamp, digest = stored.get(key, (None, None))
+            digests.append(digest if old_stamp == _stamp_text(stamp) else None)
+        found = [(*file, digest) for file, digest in zip(files, digests, strict=True) if digest]
+        path_cache.put_many(self._root, found)
+        return digests
 
     def learn(self, read, looked_at):
-        """Remember (path, stamp, digest) of files read after they were looked at (time in ns)."""
+        """Remember (path, stamp, digest) of files read after they were looked at (time in ns).
+
+        Pictures that are no files have no stamp and are not remembered, nor is what could not be
+        read.
+        """
         learnt = [
             (path, stamp, digest)
             for path, stamp, digest in read
-            if isinstance(digest, bytes)
+            if stamp
+            and isinstance(digest, bytes)
             and not _is_racy(stamp, looked_at)
             and _stamp(path) == stamp
         ]
