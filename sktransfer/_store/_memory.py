@@ -2,8 +2,7 @@
 
 import os
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat
 
 import numpy as np
 
@@ -18,29 +17,47 @@ _OVERHEAD = 250
 #: Rows of one block, at most: a place is a number of 64 bits.
 _MOST = 2**24
 
+#: The part of the memory allowed that one block may take, unless more rows arrive together.
+_BLOCK_SHARE = 1 / 64
 
-@dataclass(frozen=True)
+
 class _Block:
-    """Rows that arrived together: what is kept, and forgotten, at a time."""
+    """Rows of one store that arrived one after the other: what is kept, and forgotten, at a time.
 
-    store_path: str
-    digests: list
-    rows: np.ndarray
+    Room that is not used yet takes no memory: the system gives it when it is first written to.
+    """
+
+    def __init__(self, store_path, room, n_features):
+        self.store_path = store_path
+        self.digests = []
+        self.rows = np.empty((room, n_features), dtype=np.float32)
+
+    @property
+    def room(self):
+        return len(self.rows) - len(self.digests)
 
     @property
     def n_bytes(self):
-        return self.rows.nbytes + _OVERHEAD * len(self.digests)
+        return (self.rows[:1].nbytes + _OVERHEAD) * len(self.digests)
+
+    def append(self, digests, rows):
+        """Take rows; return where the first of them is."""
+        first = len(self.digests)
+        self.rows[first : first + len(rows)] = rows
+        self.digests += digests
+        return first
 
 
 class RowMemory:
     """Rows in memory, bounded by `memory_limit` bytes; the least recently used go first.
 
-    Rows stay in the blocks in which they arrived, so that thousands are copied out at once. Stores
-    are known by their path as text, because paths of `pathlib` are slow to compare.
+    Rows stay in large blocks, so that thousands are copied out at once. Stores are known by their
+    path as text, because paths of `pathlib` are slow to compare.
     """
 
     def __init__(self):
         self._blocks = OrderedDict()  # {number: block}, the least recently used first
+        self._newest = {}  # {store path: number of the block that is being filled}
         self._places = {}  # {store path: {digest: number of its block * _MOST + row in it}}
         self._numbers = count()
         self._lock = fork_safe_lock()
@@ -56,7 +73,7 @@ class RowMemory:
 
         Parameters
         ----------
-        rows : ndarray of shape (len(digests), n_features)
+        rows : ndarray of shape (len(digests), n_features), dtype float32
             Array to fill.
         store_path : path-like
             Whose rows.
@@ -65,14 +82,17 @@ class RowMemory:
         """
         with self._lock:
             known = self._places.get(os.fspath(store_path), {})
-            places = np.array([known.get(digest, -1) for digest in digests], dtype=np.int64)
-            blocks = places // _MOST
-            order = np.argsort(blocks, kind="stable")
-            numbers, starts = np.unique(blocks[order], return_index=True)
-            groups = zip(numbers.tolist(), np.split(order, starts[1:]), strict=False)
-            found = [(self._use(number), group) for number, group in groups if number >= 0]
-        for block, group in found:
-            rows[group] = block.rows.take(places[group] % _MOST, axis=0)
+            places = np.fromiter(map(known.get, digests, repeat(-1)), np.int64, len(digests))
+            owners = places // _MOST
+            numbers = np.unique(owners).tolist()
+            blocks = {number: self._use(number) for number in numbers if number >= 0}
+        if len(blocks) == len(numbers) == 1:  # the usual case, without copies in between
+            (block,) = blocks.values()
+            block.rows.take(places % _MOST, axis=0, out=rows, mode="clip")
+            return []
+        for number, block in blocks.items():
+            here = np.flatnonzero(owners == number)
+            rows[here] = block.rows[places[here] % _MOST]
         return np.flatnonzero(places < 0).tolist()
 
     def _use(self, number):
@@ -80,18 +100,29 @@ class RowMemory:
         return self._blocks[number]
 
     def put_many(self, store_path, digests, rows):
-        """Keep rows (an array that nobody changes any more), at most ``_MOST`` of them."""
-        block = _Block(os.fspath(store_path), list(digests), rows)
+        """Keep a copy of rows (an array of float32), at most ``_MOST`` of them."""
+        store_path, digests = os.fspath(store_path), list(digests)
         with self._lock:
-            number = next(self._numbers)
-            self._blocks[number] = block
-            self._n_bytes += block.n_bytes
-            first = number * _MOST
-            places = self._places.setdefault(block.store_path, {})
-            places.update(zip(block.digests, range(first, first + len(rows)), strict=True))
             limit = memory_limit()
+            number = self._with_room(store_path, rows, limit)
+            block = self._use(number)
+            self._n_bytes -= block.n_bytes
+            first = number * _MOST + block.append(digests, rows)
+            self._n_bytes += block.n_bytes
+            places = self._places.setdefault(store_path, {})
+            places.update(zip(digests, range(first, first + len(digests)), strict=True))
             while self._n_bytes > limit:
                 self._drop(next(iter(self._blocks)))
+
+    def _with_room(self, store_path, rows, limit):
+        """Return the number of the block of a store that ``rows`` go to, a new one if need be."""
+        number = self._newest.get(store_path)
+        if number not in self._blocks or self._blocks[number].room < len(rows):
+            number = self._newest[store_path] = next(self._numbers)
+            room = int(limit * _BLOCK_SHARE) // rows[:1].nbytes
+            room = min(max(room, len(rows)), _MOST)
+            self._blocks[number] = _Block(store_path, room, rows.shape[1])
+        return number
 
     def forget(self, store_path):
         """Drop every row of one store."""
