@@ -1,7 +1,7 @@
 """``embed_once``: every row is computed by one thread of one process, the others read it.
 
-The keys fall into 256 stripes by their first byte, and each stripe has a file lock, which the
-kernel releases when its holder dies. Whoever holds a stripe looks on disk again, computes what is
+The keys fall into 64 stripes by their first bits, and each stripe has a file lock, which the kernel
+releases when its holder dies. Whoever holds a stripe looks on disk again, computes what is
 still missing, commits and releases. Nobody waits for a lock while holding one, so nobody can
 deadlock.
 """
@@ -28,13 +28,20 @@ _GLANCE = 0.5
 #: Seconds without any new row after which a waiting process computes for itself.
 _PATIENCE = 600.0
 
-_N_STRIPES = 256
+#: As many processes can share the work. Every call that computes locks each of them once, which
+#: takes a millisecond or more where a file system is slow.
+_N_STRIPES = 64
 
 #: Where there are no locks, recent versions of filelock would put up with files whose existence
 #: means a lock: those outlive a killed process.
 _LOCK_OPTIONS = {"fallback_to_soft": False}
 if "fallback_to_soft" not in inspect.signature(BaseFileLock.__init__).parameters:
     _LOCK_OPTIONS = {}
+
+
+def stripe_of(digest):
+    """Return the number of the stripe to which a key of bytes belongs."""
+    return digest[0] * _N_STRIPES // 256
 
 
 def embed_once(store, digests, compute, *, batch_size, share_work, progress=None):
@@ -246,7 +253,7 @@ class _Claims:
         self._task, self._disk, self._batch_size = task, disk, batch_size
         self._stripes = {}
         for digest in task.missing:
-            self._stripes.setdefault(digest[0], []).append(digest)
+            self._stripes.setdefault(stripe_of(digest), []).append(digest)
         # Workers that start at different places meet late.
         start = secrets.randbelow(_N_STRIPES) if batch_size else 0
         self._order = deque(sorted(self._stripes, key=lambda stripe: (stripe - start) % _N_STRIPES))
@@ -283,7 +290,7 @@ class _Claims:
     def release(self, digests):
         """Release each stripe whose claimed rows have all been settled."""
         for digest in digests:
-            stripe = digest[0]
+            stripe = stripe_of(digest)
             self._claimed[stripe] -= 1
             if not self._claimed[stripe]:
                 self._locks.release(stripe)
@@ -320,7 +327,7 @@ class _Claims:
             self.release(claimed[n_whole:])
             claimed = claimed[:n_whole]
         if claimed:
-            self._order.rotate(-self._order.index(claimed[-1][0]))
+            self._order.rotate(-self._order.index(stripe_of(claimed[-1])))
         return claimed
 
     def _wait(self):
