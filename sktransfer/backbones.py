@@ -3,7 +3,6 @@
 import fnmatch
 import os
 import threading
-import warnings
 from collections import OrderedDict, defaultdict
 
 from torch import nn
@@ -13,6 +12,7 @@ from ._backbone_spec import BackboneSpec, Preprocessing
 from ._named_backbones import TIMM, load_named, named_fingerprint, resolve_named
 from ._own_modules import frozen_copy, module_fingerprint, resolve_module
 from ._stages import backbone_stages, split_backbone
+from ._warnings import warn_user
 from .exceptions import FingerprintMismatchError, RandomWeightsWarning
 
 __all__ = [
@@ -192,11 +192,10 @@ def warn_if_random(spec):
     RandomWeightsWarning
     """
     if spec.weights is None:
-        warnings.warn(
+        warn_user(
             f"{spec.name!r} has random weights (weights=None); its embeddings say little about "
             'the pictures. Hint: weights="DEFAULT" takes pretrained ones.',
             RandomWeightsWarning,
-            stacklevel=3,
         )
 
 

@@ -1,7 +1,6 @@
 """`ImageEmbedder`: pictures in, embeddings out, as a scikit-learn transformer."""
 
 import os
-import warnings
 from numbers import Integral
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from ._engine import embed, runner_for
 from ._runners import resolve_runtime
 from ._store import OPENVINO, EmbeddingStore, digest_all, embed_once, resolve_cache_root
 from ._threads import thread_share
+from ._warnings import warn_user
 from .backbones import resolve_backbone, warn_if_random
 from .exceptions import (
     FingerprintMismatchError,
@@ -327,12 +327,11 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         if self.on_error == "raise":
             raise ImageReadError(self.errors_)
         position, path, reason = self.errors_[0]
-        warnings.warn(
+        warn_user(
             f"{len(self.errors_)} of {n_pictures} pictures could not be read and their rows are "
             f"NaN; the first is [{position}] {path or '(given in memory)'}: {reason}. "
             "`errors_` lists them all.",
             ImageReadWarning,
-            stacklevel=3,
         )
 
 

@@ -13,6 +13,8 @@ import torch
 from counting import CountingBackbone, n_seen
 from PIL import Image
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import Normalize
@@ -292,6 +294,13 @@ def test_a_set_with_only_bad_pictures(tmp_path):
     with pytest.warns(ImageReadWarning, match="1 of 1"):
         rows = ImageEmbedder(on_error="nan").fit_transform([str(tmp_path / "missing.png")])
     assert np.isnan(rows).all()
+
+
+def test_warnings_point_at_the_line_that_led_to_them(tmp_path):
+    pipeline = make_pipeline(ImageEmbedder(on_error="nan"), FunctionTransformer())
+    with pytest.warns(ImageReadWarning) as caught:
+        pipeline.fit_transform([str(tmp_path / "missing.png")])
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_the_error_pickles():

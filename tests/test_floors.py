@@ -21,6 +21,7 @@ FLOORS = {
     "_policy": 0.1,
     "_stages": 0.1,
     "_threads": 0.1,
+    "_warnings": 0.1,
     "_weights": 0.1,
     "_networks": 0.2,
     "_own_modules": 0.2,

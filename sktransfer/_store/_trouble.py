@@ -7,8 +7,8 @@ caller turns into one `StoreWarning` for each store, cause and process.
 import errno
 import sqlite3
 import threading
-import warnings
 
+from sktransfer._warnings import warn_user
 from sktransfer.exceptions import StoreWarning
 
 __all__ = ["Trouble", "forget_warnings", "trouble_from", "warn_once", "warned_of"]
@@ -132,10 +132,9 @@ def warn_once(path, trouble):
         _warned.add((path, trouble.cause))
     happened, advice = _TEXTS[trouble.cause]
     detail = f" ({trouble.detail})" if trouble.detail else ""
-    warnings.warn(
+    warn_user(
         f"The store {path} {happened}{detail}. {_GO_ON}.\nHint: {advice}.",
         StoreWarning,
-        stacklevel=2,
     )
 
 
