@@ -183,18 +183,49 @@ def picture_size(epoch, args):
     return args.final_size if epoch >= args.epochs - args.final_epochs else args.size
 
 
-def mixed_loss(network, batch, labels, args, generator):
-    """Cross-entropy with label smoothing, after mixup when asked for."""
-    if args.mixup == 0:
-        return F.cross_entropy(network(batch).float(), labels, label_smoothing=0.1)
-    share = float(np.random.default_rng(generator.initial_seed()).beta(args.mixup, args.mixup))
-    order = torch.randperm(len(batch), generator=generator).to(batch.device)
-    logits = network(share * batch + (1 - share) * batch[order]).float()
-    first = F.cross_entropy(logits, labels, label_smoothing=0.1)
-    return share * first + (1 - share) * F.cross_entropy(logits, labels[order], label_smoothing=0.1)
+class Teacher:
+    """A trained network that says what it sees in a batch, so that another can learn from it.
+
+    Both see the very same pictures, mixup included, the teacher at the size it is best at (Beyer et
+    al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022).
+    """
+
+    def __init__(self, name, file, size, n_classes, device):
+        self.network, self.size = ARCHITECTURES[name](n_classes), int(size)
+        self.network.load_state_dict(
+            {k: v.float() for k, v in load_file(file).items()}, strict=False
+        )
+        self.network = self.network.to(device, memory_format=torch.channels_last).eval()
+
+    @torch.no_grad()
+    def __call__(self, batch):
+        """Probabilities, (n, classes)."""
+        shape = (self.size, self.size)
+        batch = F.interpolate(batch, shape, mode="bilinear", align_corners=False, antialias=True)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(batch.device.type, torch.bfloat16):
+            return self.network(batch).float().softmax(1)
 
 
-def train_epoch(training, network, data, args, world):
+def mixed_loss(network, teachers, batch, target, mixup, generator):
+    """Cross-entropy after mixup when asked for.
+
+    Half of the target is the label and half what the teachers say on average; without teachers, it
+    is the label, smoothed.
+    """
+    if mixup > 0:
+        share = np.random.default_rng(generator.initial_seed()).beta(mixup, mixup)
+        order = torch.randperm(len(batch), generator=generator).to(batch.device)
+        batch = float(share) * batch + float(1 - share) * batch[order]
+        target = float(share) * target + float(1 - share) * target[order]
+    logits = network(batch).float()
+    if not teachers:
+        return F.cross_entropy(logits, target, label_smoothing=0.1)
+    told = sum(teacher(batch) for teacher in teachers) / len(teachers)
+    return F.cross_entropy(logits, (target + told) / 2)
+
+
+def train_epoch(training, network, teachers, data, args, world):
     """One pass over this process's share of the training pictures; returns the mean loss."""
     rank, ranks, device = world
     epoch, optimizer = training.epoch, training.optimizer
@@ -216,7 +247,8 @@ def train_epoch(training, network, data, args, world):
         batch = augment(batch, picture_size(epoch, args), generator)
         batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bfloat16):
-            loss = mixed_loss(network, batch, labels[rows].to(device), args, generator)
+            target = F.one_hot(labels[rows], training.n_classes).to(device).float()
+            loss = mixed_loss(network, teachers, batch, target, args.mixup, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -246,6 +278,7 @@ class Training:
     """All that a checkpoint holds: network, average, optimiser, and how far they have come."""
 
     def __init__(self, args, n_classes, device):
+        self.n_classes = n_classes
         self.network = ARCHITECTURES[args.name](n_classes)
         if args.init:
             taken, total = start_from(self.network, args.init)
@@ -290,12 +323,13 @@ def train(args):
     training = Training(args, n_classes, device)
     if (args.out / "checkpoint.pt").exists():
         training.resume(args.out / "checkpoint.pt", device)
+    teachers = [Teacher(*given, n_classes, device) for given in args.teacher]
     network = training.network
     if ranks > 1:
         network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
     while training.epoch < args.epochs:
         begun = time.time()
-        loss = train_epoch(training, network, data, args, world)
+        loss = train_epoch(training, network, teachers, data, args, world)
         training.epoch += 1
         training.minutes += (time.time() - begun) / 60
         if rank == 0:
@@ -332,6 +366,14 @@ def main():
     parser.add_argument("--cache", type=Path, required=True, help="where decoded pictures are kept")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, history and weights")
     parser.add_argument("--init", type=Path, help="weights of an earlier training to start from")
+    parser.add_argument(
+        "--teacher",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "WEIGHTS", "SIZE"),
+        help="a trained network to learn from, and the picture size it sees; may be repeated",
+    )
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--size", type=int, default=64, help="training picture size, pixels")
     parser.add_argument("--final-size", type=int, default=96, help="size in the last epochs")
