@@ -1,0 +1,147 @@
+"""
+From a table of labels to a table of predictions
+================================================
+
+As in a contest: ``labels.csv`` has an id and a class for each training picture, and what is wanted
+is a table with the probabilities of every class for pictures without a label. Run it on drawn
+shapes, or on a contest of yours:
+
+.. code-block:: shell
+
+    python examples/predictions.py
+    python examples/predictions.py FOLDER --backbone timm:inception_resnet_v2 --image-size 331
+
+``FOLDER`` holds ``labels.csv`` with the columns ``id,breed``, the training pictures
+``train/<id>.jpg``, and pictures to predict in ``test/``.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import joblib
+import numpy as np
+from PIL import Image
+from sklearn.metrics import classification_report
+from sklearn.model_selection import train_test_split
+
+from sktransfer import AugmentedClassifier, HeadClassifier, make_transfer_pipeline
+from sktransfer.datasets import load_image_csv, make_shapes
+
+parser = argparse.ArgumentParser(description="From a table of labels to a table of predictions.")
+parser.add_argument("folder", nargs="?", type=Path, help="labels.csv, train/ and test/; or shapes")
+parser.add_argument("--label-column", default="breed", help="column of the classes in labels.csv")
+parser.add_argument("--backbone", default="tiny_mobilenet", help="sktransfer.list_backbones()")
+parser.add_argument("--image-size", type=int, help="pixels; by default what suits the backbone")
+parser.add_argument("--output", type=Path, default="predictions-output", help="where results go")
+options = parser.parse_args()
+options.output.mkdir(parents=True, exist_ok=True)
+
+
+def draw_contest(folder):
+    """Write shapes as a contest would give them: ids in a table, and pictures without a label."""
+    shapes = make_shapes(160, random_state=0)
+    rows = []
+    for number, (picture, name) in enumerate(zip(shapes.data, shapes.target, strict=True)):
+        part = "train" if number < 120 else "test"
+        (folder / part).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(folder / part / f"{number:05}.jpg")
+        rows += [f"{number:05},{name}\n"] * (part == "train")
+    (folder / "labels.csv").write_text(f"id,{options.label_column}\n" + "".join(rows))
+    return folder
+
+
+# %%
+# Read the table
+# --------------
+#
+# The ids lack ".jpg"; `suffix` adds it. A picture that is missing, or an id that appears twice, is
+# an error here and not an hour later.
+
+folder = options.folder or draw_contest(options.output)
+labelled = load_image_csv(
+    folder / "labels.csv",
+    folder / "train",
+    image_column="id",
+    label_column=options.label_column,
+    suffix=".jpg",
+)
+X_train, X_valid, y_train, y_valid = train_test_split(
+    labelled.data, labelled.target, test_size=0.2, stratify=labelled.target, random_state=0
+)
+print(labelled.DESCR)
+
+# %%
+# Train
+# -----
+#
+# Batch normalisation, a dense layer and dropout, on each picture and its mirror image. A fifth of
+# the training pictures, with all their views, says when to stop. The best epoch so far is in
+# ``checkpoints/``: a run that was killed goes on from there.
+
+head = HeadClassifier(
+    hidden_units=128,
+    batch_norm=True,
+    dropout=0.5,
+    lr=5e-4,
+    early_stopping=True,
+    validation_fraction=0.2,
+    checkpoint_dir=options.output / "checkpoints",
+    random_state=0,
+)
+model = AugmentedClassifier(
+    make_transfer_pipeline(options.backbone, head, image_size=options.image_size),
+    policy="flip",
+    n_views=2,
+    tta=2,
+    random_state=0,
+)
+model.fit(X_train, y_train)
+
+# %%
+# Judge
+# -----
+
+print(classification_report(y_valid, model.predict(X_valid), zero_division=0))
+
+# %%
+# Curves
+# ------
+#
+# ``net_`` is a skorch net, and its history has a row for each epoch.
+
+trained = model.estimator_.named_steps["head"]
+print(f"{trained.n_epochs_} epochs, of which number {trained.best_epoch_} was the best")
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    print("No curves drawn, which needs matplotlib: pip install 'sktransfer[report]'")
+else:
+    epochs, losses, valid_losses = zip(
+        *trained.net_.history[:, ("epoch", "train_loss", "valid_loss")], strict=True
+    )
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.plot(epochs, losses, label="training")
+    axes.plot(epochs, valid_losses, label="validation")
+    axes.axvline(trained.best_epoch_, color="grey", linestyle=":", label="best epoch")
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.legend()
+    figure.savefig(options.output / "curves.png", dpi=120)
+    print(f"Curves: {options.output / 'curves.png'}")
+
+# %%
+# Save the model, and predict with what was saved
+# -----------------------------------------------
+
+joblib.dump(model, options.output / "model.joblib")
+model = joblib.load(options.output / "model.joblib")
+
+pictures = sorted((folder / "test").iterdir())
+probabilities = model.predict_proba(pictures)
+table = options.output / "predictions.csv"
+with open(table, "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(["id", *model.classes_])
+    for path, row in zip(pictures, np.round(probabilities, 6), strict=True):
+        writer.writerow([path.stem, *row])
+print(f"{len(pictures)} rows of probabilities: {table}")
