@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -261,6 +262,51 @@ def test_memory_drops_the_least_recently_used(monkeypatch):
     assert found[:, 0].tolist() == [5, 1, 0, 4]
     remembered.forget("s")
     assert remembered.n_bytes == 0
+
+
+def test_memory_fills_blocks_and_drops_whole_ones(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "64KB")  # blocks of ten rows
+    remembered = RowMemory()
+    rows = np.repeat(np.arange(1000, dtype=np.float32)[:, None], 25, axis=1)
+    for start in range(0, 1000, 7):
+        digests = list(range(start, min(start + 7, 1000)))
+        remembered.put_many("s", digests, rows[digests])
+        assert remembered.n_bytes <= 64_000
+    found = np.full((1000, 25), -1, dtype=np.float32)
+    missing = remembered.copy_into(found, "s", range(1000))
+    assert missing == list(range(len(missing)))
+    assert 150 < 1000 - len(missing) < 64_000 / 350
+    assert len(missing) % 10 == 0
+    np.testing.assert_array_equal(found[len(missing) :], rows[len(missing) :])
+
+
+def test_memory_is_read_while_rows_arrive():
+    remembered, n_rows, done = RowMemory(), 3000, threading.Event()
+    rows = np.repeat(np.arange(n_rows, dtype=np.float32)[:, None], 25, axis=1)
+
+    def arrive():
+        for start in range(0, n_rows, 3):
+            remembered.put_many("s", range(start, start + 3), rows[start : start + 3])
+        done.set()
+
+    thread = threading.Thread(target=arrive)
+    thread.start()
+    n_looks = 0
+    while not done.is_set() or not n_looks:
+        found = np.full((n_rows, 25), -1, dtype=np.float32)
+        n_missing = len(remembered.copy_into(found, "s", range(n_rows)))
+        n_looks += 1
+        np.testing.assert_array_equal(found[: n_rows - n_missing], rows[: n_rows - n_missing])
+        assert (found[n_rows - n_missing :] == -1).all()
+    thread.join()
+
+
+def test_a_memory_without_limit_takes_no_more_than_it_needs(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "1000TB")
+    remembered, found = RowMemory(), np.zeros((2, 2048), dtype=np.float32)
+    remembered.put_many("s", ["a", "b"], np.ones((2, 2048), dtype=np.float32))
+    assert remembered.copy_into(found, "s", ["a", "b"]) == []
+    assert found.all()
 
 
 def test_memory_gives_the_row_that_arrived_last():

@@ -14,17 +14,17 @@ __all__ = ["RowMemory", "Statistics", "memory", "statistics"]
 #: Bytes that Python itself needs for one entry, roughly.
 _OVERHEAD = 250
 
-#: Rows of one block, at most: a place is a number of 64 bits.
-_MOST = 2**24
+#: Bytes of rows in one block, at most, and the part of the memory allowed that they may be.
+_BLOCK_BYTES, _BLOCK_SHARE = 8 * 10**6, 1 / 64
 
-#: The part of the memory allowed that one block may take, unless more rows arrive together.
-_BLOCK_SHARE = 1 / 64
+#: More than the rows of any block: the number of a block times this, plus a row, is a place.
+_MOST = 2**24
 
 
 class _Block:
     """Rows of one store that arrived one after the other: what is kept, and forgotten, at a time.
 
-    Room that is not used yet takes no memory: the system gives it when it is first written to.
+    Most systems give memory when it is first written to, so that unused room takes next to none.
     """
 
     def __init__(self, store_path, room, n_features):
@@ -100,29 +100,35 @@ class RowMemory:
         return self._blocks[number]
 
     def put_many(self, store_path, digests, rows):
-        """Keep a copy of rows (an array of float32), at most ``_MOST`` of them."""
+        """Keep a copy of rows: an array of shape (len(digests), n_features), dtype float32."""
         store_path, digests = os.fspath(store_path), list(digests)
+        start = 0
         with self._lock:
-            limit = memory_limit()
-            number = self._with_room(store_path, rows, limit)
-            block = self._use(number)
-            self._n_bytes -= block.n_bytes
-            first = number * _MOST + block.append(digests, rows)
-            self._n_bytes += block.n_bytes
-            places = self._places.setdefault(store_path, {})
-            places.update(zip(digests, range(first, first + len(digests)), strict=True))
-            while self._n_bytes > limit:
-                self._drop(next(iter(self._blocks)))
+            while start < len(digests):
+                number = self._with_room(store_path, rows.shape[1])
+                stop = start + self._blocks[number].room
+                self._append(number, digests[start:stop], rows[start:stop])
+                start = stop
 
-    def _with_room(self, store_path, rows, limit):
-        """Return the number of the block of a store that ``rows`` go to, a new one if need be."""
+    def _with_room(self, store_path, n_features):
+        """Return the number of the block of a store that has room, a new one if need be."""
         number = self._newest.get(store_path)
-        if number not in self._blocks or self._blocks[number].room < len(rows):
+        if number not in self._blocks or not self._blocks[number].room:
             number = self._newest[store_path] = next(self._numbers)
-            room = int(limit * _BLOCK_SHARE) // rows[:1].nbytes
-            room = min(max(room, len(rows)), _MOST)
-            self._blocks[number] = _Block(store_path, room, rows.shape[1])
+            room = min(memory_limit() * _BLOCK_SHARE, _BLOCK_BYTES) // (4 * n_features)
+            self._blocks[number] = _Block(store_path, max(1, int(room)), n_features)
         return number
+
+    def _append(self, number, digests, rows):
+        block = self._use(number)
+        before = block.n_bytes
+        first = number * _MOST + block.append(digests, rows)
+        self._n_bytes += block.n_bytes - before
+        places = self._places.setdefault(block.store_path, {})
+        places.update(zip(digests, range(first, first + len(digests)), strict=True))
+        limit = memory_limit()
+        while self._n_bytes > limit:
+            self._drop(next(iter(self._blocks)))
 
     def forget(self, store_path):
         """Drop every row of one store."""
