@@ -5,7 +5,7 @@ import stat
 
 from .exceptions import UnreadableImage
 
-__all__ = ["read_file"]
+__all__ = ["read_file", "working_directory"]
 
 # Without waiting for the other end of a pipe; Windows would translate the ends of lines.
 _TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -23,6 +23,14 @@ def read_file(path):
         raise UnreadableImage(_read_reason(error, os.fsdecode(path))) from error
     finally:
         os.close(file)
+
+
+def working_directory():
+    """Return what relative paths are relative to, with a separator at its end."""
+    try:
+        return os.path.join(os.getcwd(), "")
+    except FileNotFoundError:  # it has been deleted, and nothing is to be found there
+        return os.path.join(os.curdir, "")
 
 
 def _read_open_file(file):
@@ -66,5 +74,5 @@ def _missing_reason(path):
     if path.startswith("~"):
         return "no such file; '~' is not expanded, pass os.path.expanduser(path)"
     if not os.path.isabs(path):
-        return f"no such file; the path is relative to {os.getcwd()}"
+        return f"no such file; the path is relative to {working_directory()}"
     return "no such file"

@@ -158,6 +158,17 @@ def test_clear_cache_forgets_paths(files, root, reader):
     assert len(reader.read) == 10
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a directory that is in use")
+def test_the_working_directory_has_been_deleted(files, root, reader, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    digests = digest_all([str(files[0]), "relative.png"], reader, root=root)
+    assert digests[0] == digest(files[0].read_bytes())
+    assert isinstance(digests[1], UnreadableImage)
+
+
 def test_bad_files_are_reported_and_tried_again(files, root, reader, tmp_path):
     missing = tmp_path / "missing.jpg"
     digests = digest_all([files[0], missing, "nul\0character"], reader, root=root)[:2]

@@ -1,8 +1,8 @@
 """The digests of files that have not changed since they were last read.
 
 A file is believed to be unchanged while its absolute path, size, modification time, change time
-and inode are the same, as ``make``, ``git`` and ``rsync`` believe it. Files changed within the
-last two seconds are not remembered: they may change again within the same tick of the clock.
+and inode are the same, as ``git`` believes it. Files changed within the last two seconds are not
+remembered: they may change again within the same tick of the clock.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
+from sktransfer._image_files import working_directory
 from sktransfer._store._database import Database, fork_safe_lock
 from sktransfer._store._trouble import Trouble, warn_once
 from sktransfer.exceptions import UnreadableImage
@@ -118,7 +119,7 @@ def _attempt(digest_image, picture):
 
 def _files(pictures):
     """Return (absolute path, stamp) of each picture, with None for what it does not have."""
-    directory = os.path.join(os.getcwd(), "")
+    directory = working_directory()
     paths = [_absolute(directory, picture) for picture in pictures]
     try:
         stamps = list(map(_stamp_of, map(os.stat, paths)))  # without a step of Python for each
@@ -132,9 +133,10 @@ def _absolute(directory, picture):
         if not isinstance(picture, (str, os.PathLike)):
             return None
         picture = os.fsdecode(picture)
-    if picture.startswith(os.sep):  # much faster than asking os.path for each
-        return picture
-    return directory + picture if os.sep == "/" else os.path.join(directory, picture)
+    if os.sep != "/":
+        return os.path.join(directory, picture)
+    # Much faster than asking os.path for each.
+    return picture if picture.startswith("/") else directory + picture
 
 
 #: What changes with a file, of what ``os.stat`` returns.
