@@ -12,7 +12,7 @@ shapes, or on a contest of yours:
     python examples/predictions.py FOLDER --backbone timm:inception_resnet_v2 --image-size 331
 
 ``FOLDER`` holds ``labels.csv`` with the columns ``id,breed``, the training pictures
-``train/<id>.jpg``, and pictures to predict in ``test/``.
+``train/<id>.jpg``, and pictures to predict, ``test/<id>.jpg``.
 """
 
 import argparse
@@ -46,7 +46,8 @@ def draw_contest(folder):
         part = "train" if number < 120 else "test"
         (folder / part).mkdir(exist_ok=True)
         Image.fromarray(picture).save(folder / part / f"{number:05}.jpg")
-        rows += [f"{number:05},{name}\n"] * (part == "train")
+        if part == "train":
+            rows.append(f"{number:05},{name}\n")
     (folder / "labels.csv").write_text(f"id,{options.label_column}\n" + "".join(rows))
     return folder
 
@@ -66,10 +67,12 @@ labelled = load_image_csv(
     label_column=options.label_column,
     suffix=".jpg",
 )
+pictures = sorted((folder / "test").glob("*.jpg"))
 X_train, X_valid, y_train, y_valid = train_test_split(
     labelled.data, labelled.target, test_size=0.2, stratify=labelled.target, random_state=0
 )
 print(labelled.DESCR)
+print(f"{len(pictures)} pictures to predict\n")
 
 # %%
 # Train
@@ -136,7 +139,6 @@ else:
 joblib.dump(model, options.output / "model.joblib")
 model = joblib.load(options.output / "model.joblib")
 
-pictures = sorted((folder / "test").iterdir())
 probabilities = model.predict_proba(pictures)
 table = options.output / "predictions.csv"
 with open(table, "w", newline="") as file:

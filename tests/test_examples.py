@@ -69,3 +69,18 @@ def test_quickstart_takes_train_and_test_folders(run, digits_folder, tmp_path):
         (tmp_path / "split" / part).symlink_to(digits_folder, target_is_directory=True)
     printed = run(EXAMPLES / "quickstart.py", tmp_path / "split")
     assert "60 pictures to learn from, 60 to test on, 3 classes" in printed
+
+
+@pytest.mark.slow
+def test_predictions_on_a_folder(run, tmp_path):
+    run(EXAMPLES / "predictions.py", "--label-column", "shape")
+    contest = tmp_path / "predictions-output"
+    (contest / "test" / "Thumbs.db").write_bytes(b"not a picture")
+    printed = run(
+        EXAMPLES / "predictions.py", contest, "--label-column", "shape", "--output", "again"
+    )
+    assert "40 pictures to predict" in printed
+    tables = [path / "predictions.csv" for path in (contest, tmp_path / "again")]
+    assert tables[0].read_text() == tables[1].read_text()
+    assert tables[0].read_text().startswith("id,circle,cross,square,triangle\n00120,")
+    assert (tmp_path / "again" / "curves.png").stat().st_size > 1000
