@@ -248,7 +248,7 @@ def test_file_system_without_locks(half_full, monkeypatch, number):
 def test_somebody_holds_a_stripe_and_hangs(half_full, monkeypatch, share_work):
     monkeypatch.setattr(_single_flight, "_GLANCE", 0.05)
     monkeypatch.setattr(_single_flight, "_PATIENCE", 0.2)
-    stripe, held, done = _single_flight.stripe_of(KEYS[45]), threading.Event(), threading.Event()
+    stripe, held, done = _single_flight._stripe_of(KEYS[45]), threading.Event(), threading.Event()
 
     def hang():
         with FileLock(half_full.lock_dir / f"{stripe:02x}.lock"):

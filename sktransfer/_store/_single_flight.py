@@ -28,8 +28,8 @@ _GLANCE = 0.5
 #: Seconds without any new row after which a waiting process computes for itself.
 _PATIENCE = 600.0
 
-#: As many processes can share the work. Every call that computes locks each of them once, which
-#: takes a millisecond or more where a file system is slow.
+#: As many processes can share the work. A call that computes locks each stripe of which it misses a
+#: row, which takes a millisecond or more where a file system is slow.
 _N_STRIPES = 64
 
 #: Where there are no locks, recent versions of filelock would put up with files whose existence
@@ -37,11 +37,6 @@ _N_STRIPES = 64
 _LOCK_OPTIONS = {"fallback_to_soft": False}
 if "fallback_to_soft" not in inspect.signature(BaseFileLock.__init__).parameters:
     _LOCK_OPTIONS = {}
-
-
-def stripe_of(digest):
-    """Return the number of the stripe to which a key of bytes belongs."""
-    return digest[0] * _N_STRIPES // 256
 
 
 def embed_once(store, digests, compute, *, batch_size, share_work, progress=None):
@@ -62,8 +57,8 @@ def embed_once(store, digests, compute, *, batch_size, share_work, progress=None
     batch_size : int
         Rows that the network takes at once; at least half as many go into a commit.
     share_work : bool
-        Whether other processes are likely to ask for the same rows now: about one batch is then
-        claimed at a time. False claims all that is missing at once.
+        Whether other processes are likely to ask for the same rows now: about one batch, and at
+        least one stripe, is then claimed at a time. False claims all that is missing at once.
     progress : callable, default=None
         Called with the number of rows that have been settled since its last call; the numbers
         add up to ``len(digests)``.
@@ -238,6 +233,11 @@ class _Commits:
             self._release(settled)
 
 
+def _stripe_of(digest):
+    """Return the number of the stripe to which a key of bytes belongs."""
+    return digest[0] * _N_STRIPES // 256
+
+
 class _Claims:
     """Takes turns at the stripes of a task; holds file locks, which it never waits for in numbers.
 
@@ -253,7 +253,7 @@ class _Claims:
         self._task, self._disk, self._batch_size = task, disk, batch_size
         self._stripes = {}
         for digest in task.missing:
-            self._stripes.setdefault(stripe_of(digest), []).append(digest)
+            self._stripes.setdefault(_stripe_of(digest), []).append(digest)
         # Workers that start at different places meet late.
         start = secrets.randbelow(_N_STRIPES) if batch_size else 0
         self._order = deque(sorted(self._stripes, key=lambda stripe: (stripe - start) % _N_STRIPES))
@@ -290,7 +290,7 @@ class _Claims:
     def release(self, digests):
         """Release each stripe whose claimed rows have all been settled."""
         for digest in digests:
-            stripe = stripe_of(digest)
+            stripe = _stripe_of(digest)
             self._claimed[stripe] -= 1
             if not self._claimed[stripe]:
                 self._locks.release(stripe)
@@ -327,7 +327,7 @@ class _Claims:
             self.release(claimed[n_whole:])
             claimed = claimed[:n_whole]
         if claimed:
-            self._order.rotate(-self._order.index(stripe_of(claimed[-1])))
+            self._order.rotate(-self._order.index(_stripe_of(claimed[-1])))
         return claimed
 
     def _wait(self):
