@@ -4,6 +4,7 @@ import csv as csv_module
 import difflib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -277,6 +278,11 @@ def load_image_csv(
     """
     _check_is_folder(Path(image_dir), "image_dir")
     where = where or {}
+    if not isinstance(where, Mapping):
+        raise TypeError(
+            f"where={where!r} is a {type(where).__name__}; pass a dict of columns and values, such "
+            'as {"split": "train"}.'
+        )
     wanted = [image_column, *([] if label_column is None else [label_column])]
     rows = _read_table(csv, [*wanted, *where], delimiter, encoding)
     rows = _select(csv, rows, where)
@@ -360,10 +366,11 @@ def _check_columns(path, found, wanted):
 
 def _column_hint(column, found):
     if len(found) == 1:
-        for delimiter in (";", "\t", "|"):
+        for delimiter in (",", ";", "\t", "|"):
             if delimiter in found[0]:
                 return f" Hint: its cells seem to be separated otherwise: delimiter={delimiter!r}."
-    close = difflib.get_close_matches(column, found, n=1)
+    same = [name for name in found if name.strip().lower() == column.strip().lower()]
+    close = same or difflib.get_close_matches(column, found, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -394,7 +401,8 @@ def _check_files_exist(csv, paths, column, suffix):
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of the {len(paths)} pictures that {csv} names in the column "
-            f"{column!r} do not exist: {_shown(missing)}.{_suffix_hint(missing[0], suffix)}"
+            f"{column!r} do not exist: {_shown(missing)}."
+            f"{_suffix_hint(missing[0], suffix) or _folder_hint(missing, paths)}"
         )
 
 
@@ -405,6 +413,12 @@ def _suffix_hint(path, suffix):
         if os.path.isfile(path.removesuffix(suffix) + extension):
             return f" Hint: the names lack their extension: suffix={extension!r}."
     return ""
+
+
+def _folder_hint(missing, paths):
+    if len(missing) < len(paths):
+        return ""
+    return " Hint: not one of them exists, so image_dir may be the folder of other pictures."
 
 
 # ---------------------------------------------------------------------------------------------

@@ -68,8 +68,9 @@ class ImageReadError(SktransferError, ValueError):
 
     #: What an embedder has to say.
     HINT = (
-        'mend or remove them, or pass on_error="nan" to get rows of NaN for them. The others were '
-        "embedded and, with a cache, stored."
+        "mend or remove them: the `position` of each of this error's `errors` is its row in X. An "
+        'ImageEmbedder(on_error="nan") that stands alone gives rows of NaN for them; classifiers '
+        "refuse those. The others were embedded and, with a cache, stored."
     )
 
     def __init__(self, errors, hint=HINT):

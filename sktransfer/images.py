@@ -7,6 +7,7 @@ What makes its pixels from another picture when they are needed is a `LazyPictur
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from hashlib import blake2b
 from io import BytesIO
 
@@ -167,6 +168,8 @@ def _flatten(X):
         return X.to_list()
     if hasattr(X, "__array__"):
         return _flatten_array(np.asarray(X))
+    if isinstance(X, Mapping) and "data" in X:
+        raise TypeError(f'X is a {type(X).__name__}; its pictures are in X["data"], pass these.')
     raise TypeError(
         f"X is a {type(X).__name__}, which cannot hold pictures: pass a list, an array, a Series "
         "or a one-column DataFrame. Hint: list(X) makes a list of anything that can be iterated."

@@ -186,6 +186,8 @@ def test_where_keeps_some_rows(pets):
         ValueError, match="'val' in the column 'split', which holds 'test', 'train'"
     ):
         pets(text, where={"split": "val"})
+    with pytest.raises(TypeError, match=r"where='train' is a str; pass a dict"):
+        pets(text, where="train")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,8 @@ def test_where_keeps_some_rows(pets):
     [
         ("id,breed\n0007,pug\n", {"image_column": "file"}, r"no column 'file'.*\['id', 'breed'\]"),
         ("id,breed\n0007,pug\n", {"label_column": "breeds"}, "Did you mean 'breed'"),
+        ("id,breed\n0007,pug\n", {"image_column": "ID"}, "Did you mean 'id'"),
+        ("id,breed\n0007,pug\n", {"delimiter": ";"}, "delimiter=','"),
         ("id,breed\n0007,pug\n", {"where": {"split": "train"}}, "no column 'split'"),
         ("id;breed\n0007;pug\n", {}, "delimiter=';'"),
         ("id,id,breed\n0007,1,pug\n", {}, "2 columns named 'id'"),
@@ -215,6 +219,8 @@ def test_missing_pictures_are_named(pets):
     with pytest.raises(FileNotFoundError, match=r"1 of the 2 pictures.*0009\.jpg") as caught:
         pets("id,breed\n0007,pug\n0009,pug\n")
     assert "Hint" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"Hint: not one of them exists.*image_dir"):
+        pets("id,breed\n0005,pug\n0009,pug\n")
     with pytest.raises(FileNotFoundError, match=r"Hint: .*suffix='\.jpg'"):
         pets("id,breed\n0007,pug\n", suffix="")
     with pytest.raises(FileNotFoundError, match=r'Hint: .*suffix=""'):

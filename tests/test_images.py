@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps
+from sklearn.utils import Bunch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -160,6 +161,7 @@ def test_a_list_may_mix_kinds(rgb):
         (3, TypeError, "list"),
         ((path for path in PATHS), TypeError, r"list\(X\)"),
         ({"a.jpg": 1}, TypeError, r"list\(X\)"),
+        (Bunch(data=PATHS, target=[0, 1]), TypeError, r'X is a Bunch.*X\["data"\]'),
         ([], ValueError, "empty"),
         (np.zeros((0, 8, 8), dtype=np.uint8), ValueError, "empty"),
         (pd.Series([], dtype=object), ValueError, "empty"),
