@@ -108,7 +108,7 @@ start = time.perf_counter()
 search = GridSearchCV(
     make_transfer_pipeline(BACKBONES[0]),
     [
-        {"head__hidden_units": [(), (16,)], "head__dropout": [0.2]},
+        {"head__hidden_units": [(), (16,)]},
         {"head": [logistic], "head__logisticregression__C": [0.001, 0.01, 0.1]},
     ],
     cv=3,
@@ -173,14 +173,12 @@ if not same:
 # ------------------------------------
 
 try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    print("No confusion matrix drawn, which needs matplotlib: pip install 'sktransfer[report]'")
-else:
     display = ConfusionMatrixDisplay.from_predictions(
         y_test, predicted, xticks_rotation=45, colorbar=False
     )
+except ImportError:
+    print("No confusion matrix drawn, which needs matplotlib: pip install 'sktransfer[report]'")
+else:
     display.figure_.tight_layout()
     display.figure_.savefig(options.output / "confusion.png", dpi=120)
     print(f"Confusion matrix: {options.output / 'confusion.png'}")
-    plt.show()
