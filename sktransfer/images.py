@@ -154,6 +154,11 @@ def check_images(X):
 
 
 def _flatten(X):
+    if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
+        raise TypeError(
+            f"X is a folder ({str(X)!r}); pass a list of pictures. "
+            "sktransfer.datasets.load_image_folder(folder).data lists those of class folders."
+        )
     if isinstance(X, _SINGLE):
         raise TypeError(f"X is one picture ({_describe(X)}), not several: pass it in a list, [X].")
     if isinstance(X, (list, tuple)):

@@ -156,6 +156,7 @@ def test_a_list_may_mix_kinds(rgb):
     [
         ("a.jpg", TypeError, r"\[X\]"),
         (Path("a.jpg"), TypeError, r"\[X\]"),
+        (str(Path(__file__).parent), TypeError, r"X is a folder .*load_image_folder"),
         (b"\xff\xd8", TypeError, r"\[X\]"),
         (Image.new("RGB", (4, 4)), TypeError, r"\[X\]"),
         (3, TypeError, "list"),
