@@ -80,8 +80,8 @@ print(f"{len(pictures)} pictures to predict\n")
 #
 # Batch normalisation, a dense layer and dropout, on each picture and its mirror image. A fifth of
 # the training pictures, with all their views, says when to stop. The learning rate is an eighth of
-# the default one, with which such a head is at its best after a few epochs. The best epoch so far is
-# in ``checkpoints/``: a run that was killed goes on from there.
+# the default one, with which such a head is at its best after a few epochs. The best epoch so far
+# is in ``checkpoints/``: a run that was killed goes on from there.
 
 head = HeadClassifier(
     hidden_units=128,
