@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sktransfer import ImageEmbedder, _engine, make_transfer_pipeline, make_transfer_stack
 from sktransfer.datasets import load_image_folder
 
-BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+BUNDLED = ["tiny_resnet", "tiny_mobilenet"]
 FEWER = 100
 
 
@@ -46,31 +46,42 @@ def search(estimator, name, n_jobs=None):
     return GridSearchCV(estimator, grid, cv=5, n_jobs=n_jobs)
 
 
-def search_pictures(data, target, cache=True, n_jobs=None):
-    pipeline = make_transfer_pipeline(BACKBONES[1], head(), cache=cache)
+def weights(backbones):
+    """Of networks that would have to be downloaded, random weights take the same time."""
+    return "DEFAULT" if set(backbones) <= set(BUNDLED) else None
+
+
+def embed_by_hand(backbone, weights, data):
+    return ImageEmbedder(backbone, weights=weights, cache=None).fit_transform(data)
+
+
+def search_pictures(backbones, data, target, cache=True, n_jobs=None):
+    pipeline = make_transfer_pipeline(
+        backbones[-1], head(), weights=weights(backbones), cache=cache
+    )
     return search(pipeline, "head__", n_jobs).fit(data, target).best_score_
 
 
-def search_by_hand(data, target):
-    embeddings = ImageEmbedder(BACKBONES[1], cache=None).fit_transform(data)
+def search_by_hand(backbones, data, target):
+    embeddings = embed_by_hand(backbones[-1], weights(backbones), data)
     return search(head(), "").fit(embeddings, target).best_score_
 
 
-def stack_pictures(data, target, cache=True, n_jobs=None):
-    stack = make_transfer_stack(BACKBONES, head(), cv=5, cache=cache)
+def stack_pictures(backbones, data, target, cache=True, n_jobs=None):
+    stack = make_transfer_stack(backbones, head(), cv=5, weights=weights(backbones), cache=cache)
     return cross_validate(stack, data, target, cv=5, n_jobs=n_jobs)["test_score"].mean()
 
 
-def stack_by_hand(data, target):
+def stack_by_hand(backbones, data, target):
     """The same stack over columns of embeddings that lie side by side."""
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import StackingClassifier
 
-    parts = [ImageEmbedder(name, cache=None).fit_transform(data) for name in BACKBONES]
+    parts = [embed_by_hand(name, weights(backbones), data) for name in backbones]
     edges = np.cumsum([0, *(part.shape[1] for part in parts)])
     branches = [
         (name, make_pipeline(ColumnTransformer([("part", "passthrough", slice(*edge))]), head()))
-        for name, edge in zip(BACKBONES, pairwise(edges), strict=True)
+        for name, edge in zip(backbones, pairwise(edges), strict=True)
     ]
     stack = StackingClassifier(branches, LogisticRegression(max_iter=1000), cv=5)
     return cross_validate(stack, np.hstack(parts), target, cv=5)["test_score"].mean()
@@ -108,23 +119,24 @@ def pictures(folder, number):
     return train.data[chosen], train.target[chosen]
 
 
-def child(way, task, folder, number, n_jobs):
+def child(way, task, folder, number, n_jobs, backbones):
     """Do one piece of work in this process and print what it took."""
     data, target = pictures(folder, number)
     seen = count_pictures()
     on_pictures, by_hand = TASKS[task]
     begun = time.perf_counter()
     if way == "by hand":
-        score = by_hand(data, target)
+        score = by_hand(backbones, data, target)
     else:
-        score = on_pictures(data, target, cache=None if way == "no store" else True, n_jobs=n_jobs)
+        cache = None if way == "no store" else True
+        score = on_pictures(backbones, data, target, cache=cache, n_jobs=n_jobs)
     seconds = time.perf_counter() - begun
     print(json.dumps({"seconds": seconds, "seen": seen(), "score": score}))
 
 
 def in_new_process(way, task, args, number, home, n_jobs=1):
     command = [sys.executable, __file__, str(args.photographs), "--child", way, "--task", task]
-    command += ["--number", str(number), "--n-jobs", str(n_jobs)]
+    command += ["--number", str(number), "--n-jobs", str(n_jobs), "--backbones", args.backbones]
     # Four threads make a logistic regression of this size slower, not faster.
     environment = os.environ | {
         "SKTRANSFER_HOME": str(home),
@@ -172,14 +184,18 @@ def main():
     parser.add_argument("--number", type=int, default=900)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument(
+        "--backbones", default=",".join(BUNDLED), help="the search takes the last of them"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     parser.add_argument("--n-jobs", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return child(args.child, args.task, args.photographs, args.number, args.n_jobs)
+        backbones = args.backbones.split(",")
+        return child(args.child, args.task, args.photographs, args.number, args.n_jobs, backbones)
     print(machine("openvino"))
-    print(f"{len(pictures(args.photographs, args.number)[0])} pictures, {BACKBONES}\n")
+    print(f"{len(pictures(args.photographs, args.number)[0])} pictures, {args.backbones}\n")
     print("| | seconds | × by hand | pictures through a network | score |\n|---|---|---|---|---|")
     for task in args.tasks.split(","):
         measure(task, args)
