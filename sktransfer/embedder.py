@@ -189,7 +189,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_pictures, n_features_out_), dtype float32
+        ndarray of shape (n_pictures, n_features), dtype float32
             One row for each picture, in order; NaN where one could not be read and `on_error` is
             ``"nan"``.
 

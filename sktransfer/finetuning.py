@@ -591,7 +591,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
 
         Returns
         -------
-        ndarray of shape (n, n_features_out_), dtype float32
+        ndarray of shape (n, n_features), dtype float32
             One row for each picture.
 
         Raises
