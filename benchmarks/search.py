@@ -46,7 +46,7 @@ def search(estimator, name, n_jobs=None):
     return GridSearchCV(estimator, grid, cv=5, n_jobs=n_jobs)
 
 
-def weights(backbones):
+def weights_of(backbones):
     """Of networks that would have to be downloaded, random weights take the same time."""
     return "DEFAULT" if set(backbones) <= set(BUNDLED) else None
 
@@ -57,18 +57,18 @@ def embed_by_hand(backbone, weights, data):
 
 def search_pictures(backbones, data, target, cache=True, n_jobs=None):
     pipeline = make_transfer_pipeline(
-        backbones[-1], head(), weights=weights(backbones), cache=cache
+        backbones[-1], head(), weights=weights_of(backbones), cache=cache
     )
     return search(pipeline, "head__", n_jobs).fit(data, target).best_score_
 
 
 def search_by_hand(backbones, data, target):
-    embeddings = embed_by_hand(backbones[-1], weights(backbones), data)
+    embeddings = embed_by_hand(backbones[-1], weights_of(backbones), data)
     return search(head(), "").fit(embeddings, target).best_score_
 
 
 def stack_pictures(backbones, data, target, cache=True, n_jobs=None):
-    stack = make_transfer_stack(backbones, head(), cv=5, weights=weights(backbones), cache=cache)
+    stack = make_transfer_stack(backbones, head(), cv=5, weights=weights_of(backbones), cache=cache)
     return cross_validate(stack, data, target, cv=5, n_jobs=n_jobs)["test_score"].mean()
 
 
@@ -77,7 +77,7 @@ def stack_by_hand(backbones, data, target):
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import StackingClassifier
 
-    parts = [embed_by_hand(name, weights(backbones), data) for name in backbones]
+    parts = [embed_by_hand(name, weights_of(backbones), data) for name in backbones]
     edges = np.cumsum([0, *(part.shape[1] for part in parts)])
     branches = [
         (name, make_pipeline(ColumnTransformer([("part", "passthrough", slice(*edge))]), head()))

@@ -236,8 +236,7 @@ class PathMemory:
         if not _trusts_paths():
             return [None] * len(files)
         digests = path_cache.get_many(self._root, files)
-        rest = [position for position, digest in enumerate(digests) if digest is None]
-        rest = [position for position in rest if files[position][1]]
+        rest = [p for p, (_, stamp) in enumerate(files) if stamp and digests[p] is None]
         if rest:
             found = self._recall_from_disk([files[position] for position in rest])
             for position, digest in zip(rest, found, strict=True):
