@@ -3,6 +3,7 @@
 import csv as csv_module
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -21,7 +22,7 @@ IMAGE_EXTENSIONS = (
     *(".avif", ".heic", ".heif", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".tga"),
 )
 
-_SPLIT_NAMES = ("train", "training", "test", "testing", "val", "valid", "validation")
+_SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _LISTED = 10
 
 
@@ -79,8 +80,8 @@ def load_image_folder(root, *, extensions=IMAGE_EXTENSIONS):
     FileNotFoundError
         If there is no folder `root`.
     ValueError
-        If it has no class folders, if a class has no pictures, or if it holds ``train`` and
-        ``test`` folders, which are loaded one by one.
+        If it has no class folders, if a class has no pictures, if it holds ``train`` and ``test``
+        folders, which are loaded one by one, or nothing but one folder of folders.
 
     See Also
     --------
@@ -128,12 +129,27 @@ def _class_folders(root, extensions):
         raise ValueError(_no_classes_message(root, extensions))
     splits = [folder for folder in folders if _is_split(folder, extensions)]
     if len(splits) > 1 or splits == folders:
-        calls = ", ".join(f"load_image_folder({str(folder)!r})" for folder in splits)
         raise ValueError(
             f"{root} holds {_shown([folder.name for folder in splits])}, which look like parts of "
-            f"a data set and not like classes. Load them one by one: {calls}."
+            f"a data set and not like classes. Load them one by one: {_calls(splits, extensions)}."
+        )
+    if len(folders) == 1 and _holds_only_folders(folders[0], extensions):
+        raise ValueError(
+            f"{root} holds one folder, {folders[0].name}, with further folders inside: a single "
+            f"class. If those are the classes, type {_calls(folders, extensions)}."
         )
     return folders
+
+
+def _calls(folders, extensions):
+    """What to type to load folders of classes, however many folders are wrapped around these."""
+    calls = []
+    for folder in folders:
+        inside = _visible(folder)
+        while len(inside) == 1 and _holds_only_folders(inside[0], extensions):
+            folder, inside = inside[0], _visible(inside[0])
+        calls.append(f"load_image_folder({str(folder)!r})")
+    return ", ".join(calls)
 
 
 def _check_is_folder(folder, parameter):
@@ -163,9 +179,16 @@ def _no_classes_message(root, extensions):
 
 
 def _is_split(folder, extensions):
-    if folder.name.lower() not in _SPLIT_NAMES:
+    """Whether a folder is a part of a data set by its name, such as ``seg_train``, and content."""
+    words = re.split("[^a-z]+", folder.name.lower())
+    return not _SPLIT_NAMES.isdisjoint(words) and _holds_only_folders(folder, extensions)
+
+
+def _holds_only_folders(path, extensions):
+    """Whether a path is a folder with folders and no pictures in it."""
+    if not path.is_dir():
         return False
-    entries = _visible(folder)
+    entries = _visible(path)
     has_pictures = any(_is_picture(entry.name, extensions) for entry in entries)
     return not has_pictures and any(entry.is_dir() for entry in entries)
 

@@ -37,6 +37,7 @@ from sktransfer._head_fitting import (
 )
 from sktransfer._head_modules import ACTIVATIONS, OPTIMIZERS
 from sktransfer._lr_range import LearningRateCurve, losses_while_growing, lr_range_test
+from sktransfer.images import holds_pictures
 
 __all__ = ["HeadClassifier", "LearningRateCurve", "lr_range_test"]
 
@@ -452,6 +453,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X):
         check_is_fitted(self)
+        check_no_pictures(X)
         X = validate_data(self, X, reset=False, dtype=np.float32, ensure_all_finite=False)
         check_finite(X)
         X = np.require(X, requirements=["C", "W"])  # torch takes no read-only memory
@@ -459,6 +461,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_rows(self, X, y, sample_weight, reset):
         """Return features as float32, targets as an array, and weights."""
+        check_no_pictures(X)
         X, y = validate_data(
             self, X, y, reset=reset, dtype=np.float32, multi_output=True, ensure_all_finite=False
         )
@@ -605,6 +608,17 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
                 TensorRows.from_arrays(rows, net.module_, device), self.batch_size, True
             )
             return list(losses_while_growing(net, batches, rates))
+
+
+def check_no_pictures(X):
+    """Refuse pictures, and say what turns them into the embeddings that a head learns from."""
+    if not holds_pictures(X):
+        return
+    raise TypeError(
+        "X holds pictures, and a head learns from embeddings, rows of numbers. Put an embedder in "
+        "front: sktransfer.make_transfer_pipeline(head=HeadClassifier(...)) takes pictures, also "
+        "inside an AugmentedClassifier; ImageEmbedder().transform(X) gives the embeddings alone."
+    )
 
 
 def check_finite(X):

@@ -153,6 +153,19 @@ def check_images(X):
     return pictures
 
 
+def holds_pictures(X):
+    """Whether what should be rows of numbers begins with a path or another single picture."""
+    if isinstance(X, _SINGLE):
+        return True
+    if hasattr(X, "columns") and len(X.columns) == 1:
+        X = X[X.columns[0]]
+    if hasattr(X, "to_list"):
+        X = X.to_list()
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OU" and X.shape[1:] in ((), (1,)):
+        X = X.ravel().tolist()
+    return isinstance(X, (list, tuple)) and len(X) > 0 and isinstance(X[0], _SINGLE)
+
+
 def _flatten(X):
     if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
         raise TypeError(

@@ -99,9 +99,29 @@ def test_a_lone_split_is_recognised(tmp_path):
         load_image_folder(tmp_path)
 
 
+def test_splits_that_were_wrapped_in_folders_of_their_own_name_are_unwrapped(tmp_path):
+    touch(tmp_path, "seg_train/seg_train/sea/a.jpg", "seg_test/seg_test/sea/b.jpg")
+    with pytest.raises(ValueError, match="seg_test, seg_train, which look like parts") as caught:
+        load_image_folder(tmp_path)
+    for split in ("seg_train", "seg_test"):
+        assert f"load_image_folder({str(tmp_path / split / split)!r})" in str(caught.value)
+
+
+def test_one_folder_of_folders_is_no_class(tmp_path):
+    touch(tmp_path, "images/dog/b.jpg", "images/cat/b.jpg")
+    with pytest.raises(ValueError, match="one folder, images, with further folders") as caught:
+        load_image_folder(tmp_path)
+    assert f"load_image_folder({str(tmp_path / 'images')!r})" in str(caught.value)
+
+
 def test_a_class_may_be_called_train(tmp_path):
-    touch(tmp_path, "train/a.jpg", "bus/b.jpg")
-    assert load_image_folder(tmp_path).target.tolist() == ["bus", "train"]
+    touch(tmp_path, "train/a.jpg", "bus/b.jpg", "test_tube/c.jpg")
+    assert load_image_folder(tmp_path).target.tolist() == ["bus", "test_tube", "train"]
+
+
+def test_a_class_may_have_folders(tmp_path):
+    touch(tmp_path, "cat/male/a.jpg", "cat/female/b.jpg", "dog/male/c.jpg", "dog/female/d.jpg")
+    assert load_image_folder(tmp_path).target.tolist() == ["cat", "cat", "dog", "dog"]
 
 
 def test_folders_that_are_none_say_so(tmp_path, monkeypatch):

@@ -9,8 +9,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -27,8 +29,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
-from sktransfer import _head_penalty
+from sktransfer import AugmentedClassifier, _head_penalty
 from sktransfer._head_fitting import seeded, stable
+from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 
@@ -661,6 +664,31 @@ def test_validation_rows_pass_through_a_pipeline_by_routing(blobs):
 
 
 # Errors
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        ["a.jpg", "b.jpg"],
+        np.array(["a.jpg", "b.jpg"], dtype=object),
+        np.array([["a.jpg"], ["b.jpg"]]),
+        pd.Series([Path("a.jpg"), Path("b.jpg")]),
+        pd.DataFrame({"path": ["a.jpg", "b.jpg"]}),
+        [b"encoded", b"encoded"],
+    ],
+)
+def test_pictures_point_to_the_embedder(blobs, pictures):
+    with pytest.raises(TypeError, match=r"holds pictures.*make_transfer_pipeline\(head="):
+        HeadClassifier().fit(pictures, ["cat", "dog"])
+    fitted = HeadClassifier(max_epochs=1, random_state=0).fit(*blobs)
+    with pytest.raises(TypeError, match="holds pictures"):
+        fitted.predict(pictures)
+
+
+def test_a_bare_head_in_an_augmented_classifier_points_to_the_embedder():
+    shapes = make_shapes(n_samples=8, random_state=0)
+    with pytest.raises(TypeError, match="holds pictures"):
+        AugmentedClassifier(HeadClassifier(), n_views=2).fit(shapes.data, shapes.target)
 
 
 def test_nan_rows_point_to_unreadable_pictures(blobs):
