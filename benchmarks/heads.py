@@ -3,9 +3,12 @@
 Prints three tables: seconds for one epoch on 10,000 embeddings of 2,048 numbers, in a plain torch
 loop, in ``HeadClassifier`` and in ``skorch.NeuralNetClassifier`` as it comes; a whole fit beside
 scikit-learn's ``LogisticRegression``; and, with ``--data``, cross-validated accuracy of a default
-head beside a tuned logistic regression on the embeddings of the bundled backbones.
+head beside a tuned logistic regression on the embeddings of the bundled backbones. With
+``--stopping`` it prints another one instead: heads with a hidden layer at several learning rates,
+without and with early stopping.
 
     python benchmarks/heads.py [--data DATA]     # DATA as for benchmarks/accuracy.py
+    python benchmarks/heads.py --data DATA --stopping
 
 Rounds are interleaved and the least time of several counts, so that other work on the machine
 disturbs the ratios little; on a machine that never rests, set OMP_NUM_THREADS=1 and read the
@@ -14,6 +17,7 @@ processor seconds.
 
 import argparse
 import time
+from itertools import product
 from pathlib import Path
 
 import accuracy
@@ -157,13 +161,33 @@ def accuracy_table(root):
             print(f"| {name}, {backbone} | {ours:.1%} | {theirs:.1%} |", flush=True)
 
 
+def stopping_table(root):
+    """Print the accuracy of heads with a hidden layer by learning rate and by when they stop."""
+    heads = {"256": {}, "256, dropout, batch norm": {"dropout": 0.3, "batch_norm": True}}
+    stops = [{}, *({"early_stopping": True, "scoring": s} for s in ("loss", "accuracy"))]
+    print("\n| 5-fold accuracy, training part | hidden units | lr | all epochs ", end="")
+    print("| early stopping, loss | early stopping, accuracy |\n|---|---|---|---|---|---|")
+    cv = StratifiedKFold(5, shuffle=True, random_state=0)
+    for name, backbone in product(("scenes", "cars", "dogs"), accuracy.BACKBONES):
+        pictures, y, _, _ = accuracy.SETS[name](root)
+        X = ImageEmbedder(backbone).fit_transform(pictures)
+        for (label, params), lr in product(heads.items(), (0.0005, 0.001, 0.002, 0.004)):
+            models = [HeadClassifier(256, lr=lr, random_state=0, **params, **s) for s in stops]
+            scores = [cross_val_score(model, X, y, cv=cv, n_jobs=-1).mean() for model in models]
+            cells = " | ".join(f"{score:.1%}" for score in scores)
+            print(f"| {name}, {backbone} | {label} | {lr} | {cells} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="photographs to cross-validate on")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the epoch table")
     parser.add_argument("--skip-fits", action="store_true", help="leave out the table of fits")
+    parser.add_argument("--stopping", action="store_true", help="the table of early stopping alone")
     args = parser.parse_args()
     print(machine("skorch"))
+    if args.stopping:
+        return stopping_table(args.data)
     epoch_table(args.rounds)
     if not args.skip_fits:
         fit_table()

@@ -79,15 +79,13 @@ print(f"{len(pictures)} pictures to predict\n")
 # -----
 #
 # Batch normalisation, a dense layer and dropout, on each picture and its mirror image. A fifth of
-# the training pictures, with all their views, says when to stop. The learning rate is an eighth of
-# the default one, with which such a head is at its best after a few epochs. The best epoch so far
-# is in ``checkpoints/``: a run that was killed goes on from there.
+# the training pictures, with all their views, says when to stop. The best epoch so far is in
+# ``checkpoints/``: a run that was killed goes on from there.
 
 head = HeadClassifier(
     hidden_units=128,
     batch_norm=True,
     dropout=0.5,
-    lr=5e-4,
     early_stopping=True,
     validation_fraction=0.2,
     checkpoint_dir=options.output / "checkpoints",

@@ -89,7 +89,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     lr : float or "auto", default="auto"
         Learning rate; :func:`lr_range_test` suggests one. "auto" is for a linear head 0.2 divided
-        by the square root of the number of features, for any other head 0.004.
+        by the square root of the number of features; for any other head 0.004, or 0.001 with
+        ``early_stopping``.
 
     weight_decay : float or "auto", default="auto"
         Weight decay of the optimiser: the factor of an L2 penalty on the weights, or with

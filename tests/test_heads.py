@@ -691,6 +691,21 @@ def test_a_bare_head_in_an_augmented_classifier_points_to_the_embedder():
         AugmentedClassifier(HeadClassifier(), n_views=2).fit(shapes.data, shapes.target)
 
 
+@pytest.mark.parametrize(
+    ("params", "lr"),
+    [
+        ({}, 0.2 / 20**0.5),
+        ({"early_stopping": True}, 0.2 / 20**0.5),
+        ({"hidden_units": 8}, 0.004),
+        ({"hidden_units": 8, "early_stopping": True}, 0.001),
+        ({"hidden_units": 8, "early_stopping": True, "lr": 0.03}, 0.03),
+    ],
+)
+def test_the_learning_rate_of_its_own_accord(blobs, params, lr):
+    head = HeadClassifier(max_epochs=1, random_state=0, **params).fit(*blobs)
+    assert head.net_.lr == pytest.approx(lr)
+
+
 def test_nan_rows_point_to_unreadable_pictures(blobs):
     X, y = blobs
     X = X.copy()
