@@ -25,8 +25,15 @@ from PIL import Image
 from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 
-from sktransfer import AugmentedClassifier, HeadClassifier, make_transfer_pipeline
+from sktransfer import (
+    AugmentedClassifier,
+    HeadClassifier,
+    PredictionGridDisplay,
+    TrainingHistoryDisplay,
+    make_transfer_pipeline,
+)
 from sktransfer.datasets import load_image_csv, make_shapes
+from sktransfer.exceptions import MissingExtraError
 
 parser = argparse.ArgumentParser(description="From a table of labels to a table of predictions.")
 parser.add_argument("folder", nargs="?", type=Path, help="labels.csv, train/ and test/; or shapes")
@@ -107,29 +114,23 @@ model.fit(X_train, y_train)
 print(classification_report(y_valid, model.predict(X_valid), zero_division=0))
 
 # %%
-# Curves
-# ------
+# Curves and mistakes
+# -------------------
 #
-# ``net_`` is a skorch net, and its history has a row for each epoch.
+# Losses after each epoch, and the mistakes of which the model is most certain.
 
 trained = model.estimator_.named_steps["head"]
 print(f"{trained.n_epochs_} epochs, of which number {trained.best_epoch_} was the best")
 try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    print("No curves drawn, which needs matplotlib: pip install 'sktransfer[report]'")
+    curves = TrainingHistoryDisplay.from_estimator(model)
+except MissingExtraError as error:
+    print(f"No figures: {error}")
 else:
-    epochs, losses, valid_losses = zip(
-        *trained.net_.history[:, ("epoch", "train_loss", "valid_loss")], strict=True
-    )
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    axes.plot(epochs, losses, label="training")
-    axes.plot(epochs, valid_losses, label="validation")
-    axes.axvline(trained.best_epoch_, color="grey", linestyle=":", label="best epoch")
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend()
-    figure.savefig(options.output / "curves.png", dpi=120)
-    print(f"Curves: {options.output / 'curves.png'}")
+    curves.figure_.savefig(options.output / "curves.png", dpi=120)
+    if model.score(X_valid, y_valid) < 1:
+        wrong = PredictionGridDisplay.from_estimator(model, X_valid, y_valid, wrong_only=True)
+        wrong.figure_.savefig(options.output / "mistakes.png", dpi=120)
+    print(f"Figures: {options.output}")
 
 # %%
 # Save the model, and predict with what was saved

@@ -48,6 +48,7 @@ FLOORS = {
     "embedder": 3,
     "heads": 3,
     "finetuning": 3.5,  # built from an ImageEmbedder and a HeadClassifier
+    "display": 4,
     "ensemble": 4,
     "inspection": 4,
 }
