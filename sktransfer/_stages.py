@@ -110,8 +110,13 @@ def _sequence(network):
     """Steps whose composition is ``network``, or None for networks that are more than that."""
     steps = _FAMILIES.get(type(network), lambda network: None)(network)
     if type(network) is nn.Sequential:
-        steps = list(network.named_children())
+        steps = _members(network)
     return steps
+
+
+def _members(container):
+    """Names and modules of a container, one that is there twice both times."""
+    return list(container._modules.items())
 
 
 def _named(network, *names):
@@ -120,7 +125,7 @@ def _named(network, *names):
 
 def _inside(network, name):
     """Children of a container, under their full names."""
-    return [(f"{name}.{key}", module) for key, module in getattr(network, name).named_children()]
+    return [(f"{name}.{key}", module) for key, module in _members(getattr(network, name))]
 
 
 def _flatten():
@@ -236,17 +241,18 @@ def _until(steps, ends):
 
 
 def _merge(steps, container):
-    """Give steps without parameters to the stage before them."""
-    stages = []
+    """Give steps without parameters to the stage before them, the first ones to the first stage."""
+    stages, leading = [], []
     for name, module in steps:
-        if stages and not any(True for _ in module.parameters()):
+        if _has_parameters(module):
+            stages.append((name, [*leading, module]))
+            leading = []
+        elif stages:
             stages[-1][1].append(module)
         else:
-            stages.append((name, [module]))
+            leading.append(module)
     return [
-        (name, modules[0] if len(modules) == 1 else container(modules))
-        for name, modules in stages
-        if any(True for module in modules for _ in module.parameters())
+        (name, modules[0] if len(modules) == 1 else container(modules)) for name, modules in stages
     ]
 
 
@@ -264,4 +270,8 @@ def _children(module, prefix=""):
 
 
 def _has_blocks(module):
-    return any(any(True for _ in child.parameters()) for child in module.children())
+    return any(map(_has_parameters, module.children()))
+
+
+def _has_parameters(module):
+    return any(True for _ in module.parameters())

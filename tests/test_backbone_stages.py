@@ -40,6 +40,24 @@ def check_cut(network, n_unfrozen, x):
     return lower, upper
 
 
+SHARED = nn.Conv2d(8, 8, 3, padding=1)
+OWN = {
+    "a first step without parameters": nn.Sequential(
+        nn.AvgPool2d(2), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)
+    ),
+    "an activation that is there twice": nn.Sequential(
+        nn.Conv2d(3, 8, 3), relu := nn.ReLU(), nn.Conv2d(8, 8, 3), relu, nn.Conv2d(8, 8, 3)
+    ),
+    "a layer that is there twice": nn.Sequential(nn.Conv2d(3, 8, 3), SHARED, nn.ReLU(), SHARED),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_sequences_of_ones_own_can_be_cut_everywhere(case):
+    for n_unfrozen in range(len(backbone_stages(OWN[case])) + 1):
+        check_cut(OWN[case], n_unfrozen, pictures(32))
+
+
 @pytest.mark.parametrize("name", ["tiny_mobilenet", "tiny_resnet"])
 def test_bundled_backbones_can_be_cut_everywhere(name):
     network = load_backbone(resolve_backbone(name))
