@@ -70,11 +70,18 @@ class Tuned(nn.Module):
         return self.head(self.upper(features).float())
 
     def set_training(self, update_batch_norm):
-        """Set the training mode; statistics of the backbone's batch norms stay unless asked."""
+        """Set the training mode; statistics of the backbone's batch norms stay unless asked.
+
+        Stages that are not trained, which are there where a network could not be cut in two, stay
+        as they are for prediction.
+        """
         self.train()
         for module in self.upper.modules():
             if isinstance(module, _BATCH_NORMS) and not update_batch_norm:
                 module.eval()
+        for _, stage in backbone_stages(self.upper):
+            if not any(parameter.requires_grad for parameter in stage.parameters()):
+                stage.eval()
 
 
 def parameter_groups(model, settings):
@@ -197,6 +204,7 @@ class _Tuning:
             self.save(finished=False)
         if self.valid is not None:
             self.model.load_state_dict(self.best.weights)
+        self.optimizer.zero_grad(set_to_none=True)  # or the gradients would live with the model
         self.save(finished=True)
         return self.history, self.best.epoch if self.valid is not None else self.last_epoch()
 

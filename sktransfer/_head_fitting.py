@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sktransfer._canonical import NoTextError, canonical
 from sktransfer._head_data import digest_rows, moments
 from sktransfer._head_modules import (
     OPTIMIZERS,
@@ -24,9 +25,11 @@ from sktransfer._threads import own_generators
 __all__ = [
     "begin_training",
     "check_batches",
+    "check_device",
     "check_structure",
     "checkpoint_path",
     "continue_training",
+    "described",
     "resolve_device",
     "seeded",
     "structure",
@@ -64,7 +67,7 @@ def structure(head):
 
 def check_structure(head, built_with):
     """Check that training can go on with the weights that there are."""
-    changed = [n for n, value in structure(head).items() if value != built_with[n]]
+    changed = [n for n, value in structure(head).items() if not same(value, built_with[n])]
     if changed:
         before = ", ".join(f"{name}={built_with[name]!r}" for name in changed)
         raise ValueError(
@@ -73,8 +76,26 @@ def check_structure(head, built_with):
         )
 
 
+def same(value, other):
+    """Whether two values of a parameter say the same, arrays in them included."""
+    try:
+        return canonical(value, "it") == canonical(other, "it")
+    except NoTextError:
+        return value is other or bool(value == other)
+
+
+def check_device(head, net):
+    """Check that training can go on where the net is."""
+    if str(head.device) not in ("auto", net.device):
+        raise ValueError(
+            f"Training cannot go on from a head on the device {net.device!r} with "
+            f"device={head.device!r}. Set it back, or fit anew with warm_start=False."
+        )
+
+
 def resolve_device(device):
     """Return the name of a device that this machine has."""
+    device = str(device)
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -120,6 +141,11 @@ def network_of(head):
     if head.module is not None:
         check_own_module(head)
         return partial(head.module, **(head.module_params or {}))
+    if head.module_params:
+        raise ValueError(
+            f"module_params={head.module_params!r} are arguments of module, which is None. Pass "
+            "the module as well, or leave them out."
+        )
     return partial(
         build_head,
         hidden_units=check_units(head.hidden_units),
@@ -138,6 +164,7 @@ def check_own_module(head):
             "module_params."
         )
     asked = [n for n in ("hidden_units", "dropout", "batch_norm") if getattr(head, n)]
+    asked += ["activation"] if head.activation != "relu" else []
     if asked:
         raise ValueError(
             f"{', '.join(asked)} would be ignored, because module={name_of(head.module)} builds "
@@ -160,7 +187,8 @@ def optimizer_of(head, rows, mean, scale):
     """Return the optimiser's class and its arguments; the rows are scaled as given."""
     optimizer = OPTIMIZERS.get(head.optimizer, head.optimizer)
     params = {"momentum": 0.9} if head.optimizer == "sgd" else {}
-    if head.optimizer in ("adam", "adamw", "sgd"):
+    asked = head.optimizer_params or {}
+    if head.optimizer in ("adam", "adamw", "sgd") and not {"foreach", "differentiable"} & {*asked}:
         params["fused"] = True  # one kernel for all weights, where a head's are few and small
     if accepts(optimizer, "weight_decay"):
         params["weight_decay"] = weight_decay_of(head, rows, mean, scale)
@@ -169,7 +197,7 @@ def optimizer_of(head, rows, mean, scale):
             f"{name_of(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
         )
-    return optimizer, {**params, **(head.optimizer_params or {})}
+    return optimizer, {**params, **asked}
 
 
 def weight_decay_of(head, rows, mean, scale):
@@ -182,9 +210,9 @@ def weight_decay_of(head, rows, mean, scale):
     if not is_linear(head) or head.optimizer == "adamw":
         return 0.01 if head.optimizer == "adamw" else 1e-4
     # Rows lie in the order of their digests, so that the first are like the others.
-    first = rows.take(slice(MOST_ROWS))
+    first = rows.first_pictures(MOST_ROWS)
     X = first.X if mean is None else (first.X - mean) / scale
-    return ridge_of(X, first.y, first.weight) / rows.y.size
+    return ridge_of(X, first.y, first.weight, first.picture) / rows.y.size
 
 
 def is_linear(head):
@@ -266,9 +294,9 @@ def check_batches(head, net, n_rows):
     )
 
 
-def train_net(head, net, train, valid, path, incremental):
+def train_net(head, net, train, valid, checkpoint, incremental):
     """Train a net for the epochs that are left, and return the epoch whose weights it has."""
-    from sktransfer._training import TensorRows, epochs_done
+    from sktransfer._training import TensorRows
 
     epochs = 1 if incremental else head.max_epochs
     train = TensorRows.from_arrays(train, net.module_, net.device)
@@ -277,11 +305,11 @@ def train_net(head, net, train, valid, path, incremental):
         *scoring_callbacks(head, valid),
         *([] if incremental else schedule_callbacks(head, net.lr, train, valid, epochs)),
         *(head.callbacks or []),
-        *stopping_callbacks(head, valid, path),
+        *stopping_callbacks(head, valid, checkpoint),
         *progress_callbacks(head, epochs),
     ]
     net.initialize_callbacks()
-    net.train_on(train, valid, epochs - epochs_done(path))
+    net.train_on(train, valid, epochs - (0 if checkpoint is None else checkpoint.epochs_done()))
     if not incremental:
         net.forget_steps()
     kept = dict(net.callbacks_).get("head_best")
@@ -308,6 +336,11 @@ def schedule_callbacks(head, lr, train, valid, epochs):
     from sktransfer._training import TensorBatches, make_scheduler
 
     if head.schedule is None:
+        if head.schedule_params:
+            raise ValueError(
+                f"schedule_params={head.schedule_params!r} are arguments of schedule, which is "
+                "None. Pass the schedule as well, or leave them out."
+            )
         return []
     scheduler = make_scheduler(
         head.schedule,
@@ -320,13 +353,13 @@ def schedule_callbacks(head, lr, train, valid, epochs):
     return [("head_schedule", scheduler)]
 
 
-def stopping_callbacks(head, valid, path):
+def stopping_callbacks(head, valid, checkpoint):
     from sktransfer._training import BestEpoch
 
     patience = head.n_iter_no_change if head.early_stopping else None
-    if patience is None and path is None:
+    if patience is None and checkpoint is None:
         return []
-    return [("head_best", BestEpoch(monitored(head, valid), patience, head.tol, path))]
+    return [("head_best", BestEpoch(monitored(head, valid), patience, head.tol, checkpoint))]
 
 
 def progress_callbacks(head, epochs):
@@ -337,27 +370,25 @@ def progress_callbacks(head, epochs):
 
 def checkpoint_path(head, train, valid):
     """Return the file of a checkpoint: one for each set of rows and parameters."""
-    if head.checkpoint_dir is None:
-        return None
     directory = Path(head.checkpoint_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    params = {n: v for n, v in head.get_params(deep=False).items() if n not in NOT_IN_DIGEST}
-    seed = head.random_state if isinstance(head.random_state, Integral) else None
-    description = repr([(name, stable(params[name])) for name in sorted(params)]) + repr(seed)
-    return directory / f"head-{digest_rows([*train, *(valid or ())], description)}.pt"
+    text = described(head, NOT_IN_DIGEST)
+    return directory / f"head-{digest_rows([*train, *(valid or ())], text)}.pt"
 
 
-def stable(value):
-    """Return a value whose text is the same in each process: functions go by their names."""
-    if isinstance(value, partial):
-        value = ("partial", value.func, value.args, value.keywords)
-    if isinstance(value, (dict, set, frozenset)):
-        items = value.items() if isinstance(value, dict) else value
-        return type(value).__name__, sorted(map(stable, items), key=repr)
-    if isinstance(value, (list, tuple)):
-        return type(value).__name__, [stable(item) for item in value]
-    name = getattr(value, "__qualname__", None)
-    return value if name is None else f"{value.__module__}.{name}"
+def described(estimator, left_out):
+    """Return a text of what an estimator learns by, and of its seed, the same in each process."""
+    params = estimator.get_params(deep=False)
+    seed = params["random_state"] if isinstance(params["random_state"], Integral) else None
+    names = [name for name in sorted(params) if name not in left_out]
+    try:
+        return repr((seed, [(name, canonical(params[name], name)) for name in names]))
+    except NoTextError as error:
+        raise ValueError(
+            f"Checkpoints are named after all that a fit depends on, and no text tells what {error}"
+            " does. Use classes and functions at the top level of a module, and numbers, texts, "
+            "arrays and containers of these; or set checkpoint_dir=None."
+        ) from None
 
 
 def name_of(function):

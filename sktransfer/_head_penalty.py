@@ -2,7 +2,9 @@
 
 How strongly a linear classifier on embeddings should be penalised differs by a factor of thirty
 from one set of pictures to the next. Training a head at each strength in each fold would find out;
-so does ridge regression on the same rows, whose leave-one-out predictions have a closed form.
+so does ridge regression on the same rows, whose leave-one-out predictions have a closed form. Where
+several rows are views of one picture, they are left out together: with the others still there, any
+picture would be predicted well, and the weakest penalty would look best.
 """
 
 import numpy as np
@@ -16,7 +18,7 @@ STRENGTHS = 2.0 ** np.arange(-8, 6)
 MOST_ROWS = 1000
 
 
-def ridge_of(X, y, weight):
+def ridge_of(X, y, weight, picture):
     """Choose the penalty of a linear head by leave-one-out accuracy of ridge regression [1]_.
 
     Parameters
@@ -27,6 +29,8 @@ def ridge_of(X, y, weight):
         Codes of classes, or indicators.
     weight : ndarray of shape (n_rows,)
         Weights, all of them positive.
+    picture : ndarray of shape (n_rows,)
+        Numbers of the pictures that rows are views of; all rows of a picture are left out at once.
 
     Returns
     -------
@@ -47,12 +51,14 @@ def ridge_of(X, y, weight):
         return curvature(y, targets)
     root = np.sqrt(share * len(X))[:, None]  # weighted least squares is plain on these rows
     values, vectors = np.linalg.eigh((X * root) @ (X * root).T / norm)
-    centred = targets - share @ targets
+    centred = (targets - share @ targets) * root
     right = _right_class if np.all(targets.sum(axis=1) == 1) else _right_labels
-    hits = [
-        share @ right(targets - _left_out(strength, values, vectors, centred, root, share), targets)
-        for strength in STRENGTHS
-    ]
+    blocks = _blocks(picture)
+    hits = []
+    for strength in STRENGTHS:
+        kept = np.maximum(values, 0) / (np.maximum(values, 0) + strength)
+        error = _left_out(kept, vectors, centred, root, blocks) / root
+        hits.append(share @ right(targets - error, targets))
     return float(curvature(y, targets) * norm * _middle_of_the_best(np.array(hits)))
 
 
@@ -66,12 +72,24 @@ def curvature(y, targets):
     return (1 - 1 / n_classes) / n_classes
 
 
-def _left_out(strength, values, vectors, centred, root, share):
-    """Error of ridge regression on each row when it has not been trained on."""
-    kept = np.maximum(values, 0) / (np.maximum(values, 0) + strength)
-    fitted = vectors @ (kept[:, None] * (vectors.T @ (centred * root))) / root
-    influence = vectors**2 @ kept + share
-    return (centred - fitted) / np.maximum(1 - influence, 1e-9)[:, None]
+def _blocks(picture):
+    """Rows of each picture: an array (n_pictures, n_views) for each number of views there is."""
+    _, group, counts = np.unique(picture, return_inverse=True, return_counts=True)
+    rows, views = np.argsort(group, kind="stable"), np.sort(counts[group])
+    order = rows[np.argsort(counts[group][rows], kind="stable")]
+    return [order[views == n].reshape(-1, n) for n in np.unique(counts)]
+
+
+def _left_out(kept, vectors, centred, root, blocks):
+    """Error of ridge regression on each row when its picture has not been trained on."""
+    error = centred - vectors @ (kept[:, None] * (vectors.T @ centred))
+    for rows in blocks:
+        of_rows = vectors[rows]
+        influence = (of_rows * kept) @ of_rows.transpose(0, 2, 1)
+        influence += root[rows] @ root[rows].transpose(0, 2, 1) / len(root)  # of the intercept
+        rest = (1 + 1e-9) * np.eye(rows.shape[1]) - influence
+        error[rows] = np.linalg.solve(rest, error[rows])
+    return error
 
 
 def _right_class(predicted, targets):

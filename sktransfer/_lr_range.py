@@ -59,7 +59,8 @@ def lr_range_test(head, X, y, sample_weight=None, *, start=1e-6, end=1.0, n_step
     Raises
     ------
     ValueError
-        If ``start`` is not below ``end``, there are fewer than ten steps, or the loss never falls.
+        If ``start`` is not below ``end``, there are fewer than ten steps, or the loss never falls
+        or is not a number from the start.
 
     References
     ----------
@@ -110,6 +111,11 @@ def smooth(losses, beta=0.9):
 
 def steepest(rates, smoothed):
     """Return the learning rate at which the loss falls most steeply, per factor of the rate."""
+    if not len(rates):
+        raise ValueError(
+            "The loss is not a number before the first step: look for something wrong with the "
+            "module's initial weights or with the rows."
+        )
     slopes = np.gradient(smoothed, np.log(rates)) if len(rates) > 1 else np.zeros(1)
     if not slopes.min() < 0:
         raise ValueError(

@@ -5,6 +5,8 @@ Nothing imports this module before the first fit: skorch takes a moment to impor
 
 import json
 import os
+import pickle
+import struct
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -24,12 +26,12 @@ from sktransfer.exceptions import TrainingDivergedError
 
 __all__ = [
     "BestEpoch",
+    "Checkpoint",
     "EpochBar",
     "HeadNet",
     "NoDivergence",
     "TensorBatches",
     "TensorRows",
-    "epochs_done",
     "is_decayed",
     "make_scheduler",
 ]
@@ -187,6 +189,13 @@ class HeadNet(NeuralNetClassifier):
         proba = self.predict_proba(X)
         return (proba > 0.5).astype(int) if self.multilabel else proba.argmax(axis=1)
 
+    def notify(self, method_name, **cb_kwargs):
+        super().notify(method_name, **cb_kwargs)
+        # Only after all callbacks, the one that prints among them, have seen the epoch.
+        callbacks = dict(self.callbacks_)
+        if method_name == "on_epoch_end" and getattr(callbacks.get("head_best"), "done_", False):
+            raise KeyboardInterrupt  # how skorch ends a training
+
     def train_on(self, train, valid, epochs):
         """Train on one dataset, validate on another or None, and keep hold of neither."""
         self.train_split = None if valid is None else lambda dataset: (dataset, valid)
@@ -194,6 +203,8 @@ class HeadNet(NeuralNetClassifier):
             return self.partial_fit(train, epochs=epochs)
         finally:
             self.train_split = None
+            if interrupted(self):
+                del self.history[-1]
             for callback in active_schedulers(self):
                 del callback.lr_scheduler_  # holds the optimiser, and a pickle would hold both
 
@@ -278,17 +289,24 @@ class BestEpoch(Callback):
         stops and restores nothing.
     tol : float
         An improvement by less does not count.
-    path : Path or None
-        File to which every best epoch is written. Training goes on from what a fit that was
-        killed has left there.
+    checkpoint : Checkpoint or None
+        Where every best epoch is written. Training goes on from what a fit that was killed has
+        left there.
+
+    Attributes
+    ----------
+    done_ : bool
+        Whether it is time to stop.
     """
 
-    def __init__(self, monitor, patience, tol, path=None):
-        self.monitor, self.patience, self.tol, self.path = monitor, patience, tol, path
+    def __init__(self, monitor, patience, tol, checkpoint=None):
+        self.monitor, self.patience, self.tol = monitor, patience, tol
+        self.checkpoint = checkpoint
 
     def on_train_begin(self, net, **kwargs):
         self.best_, self.best_epoch_, self.best_state_, self.misses_ = inf, None, None, 0
-        unfinished = read_checkpoint(self.path)
+        self.done_ = False
+        unfinished = None if self.checkpoint is None else self.checkpoint.read()
         if unfinished is not None:
             self.restore(net, unfinished)
 
@@ -300,23 +318,21 @@ class BestEpoch(Callback):
             self.keep(net)
         else:
             self.misses_ += 1
-        if self.patience is not None and self.misses_ >= self.patience:
-            raise KeyboardInterrupt  # how a skorch callback ends training
+        self.done_ = self.patience is not None and self.misses_ >= self.patience
 
     def on_train_end(self, net, **kwargs):
         if self.patience is not None and self.best_state_ is not None:
             net.module_.load_state_dict(self.best_state_)
         self.best_state_ = None
-        state = read_checkpoint(self.path)
-        if state is not None:
-            write_checkpoint(self.path, {**state, "finished": True})
+        if self.checkpoint is not None and not interrupted(net):
+            self.checkpoint.finish()
 
     def keep(self, net):
         """Remember the weights of this epoch, on disk too where a path was given."""
         if self.patience is not None:
             self.best_state_ = copied(net.module_.state_dict())
-        if self.path is not None:
-            write_checkpoint(self.path, self.state(net))
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.state(net))
 
     def state(self, net):
         """Return all that it takes to go on from this epoch as if nothing had happened."""
@@ -343,6 +359,11 @@ class BestEpoch(Callback):
 
     def __getstate__(self):
         return {**vars(self), "best_state_": None}
+
+
+def interrupted(net):
+    """Whether the last epoch of the history was not trained to its end, because of Ctrl-C."""
+    return bool(net.history) and "train_loss" not in net.history[-1]
 
 
 def copied(state):
@@ -373,6 +394,42 @@ def set_random_states(states, device):
         torch.cuda.set_rng_state(states[1], device)
 
 
+class Checkpoint:
+    """A file that holds how far a fit has come.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not be there.
+    seed : int
+        Seed of what is drawn before the first epoch, for a fit without a fixed seed: one that
+        goes on takes the seed that the fit before it began with.
+    """
+
+    def __init__(self, path, seed):
+        self.path = path
+        unfinished = self.read()
+        self.seed = seed if unfinished is None else unfinished["seed"]
+
+    def read(self):
+        """Return what an unfinished fit has left, None where there is nothing."""
+        return read_checkpoint(self.path)
+
+    def write(self, state):
+        write_checkpoint(self.path, {**state, "seed": self.seed})
+
+    def finish(self):
+        """Mark what is there as no longer to be gone on from."""
+        state = self.read()
+        if state is not None:
+            write_checkpoint(self.path, {**state, "finished": True})
+
+    def epochs_done(self):
+        """Return how many epochs a fit that was killed has behind it."""
+        state = self.read()
+        return 0 if state is None else len(json.loads(state["history"]))
+
+
 def write_checkpoint(path, state):
     """Write a file that is either whole or not there at all."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -391,14 +448,13 @@ def read_checkpoint(path):
     """Return what an unfinished fit has left, on the CPU; None where there is nothing."""
     if path is None or not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError, struct.error) as error:
+        raise ValueError(
+            f"The checkpoint {path} cannot be read ({error!r}). Delete it to begin anew."
+        ) from error
     return None if state["finished"] else state
-
-
-def epochs_done(path):
-    """Return how many epochs a fit that was killed has behind it."""
-    state = read_checkpoint(path)
-    return 0 if state is None else len(json.loads(state["history"]))
 
 
 def make_scheduler(schedule, params, *, lr, epochs, batches_per_epoch, monitor):

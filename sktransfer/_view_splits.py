@@ -2,16 +2,20 @@
 
 `bind_splits` goes through the parameters of an estimator, nested ones included, and puts a
 `PictureSplitter` wherever one says how rows are split. The splitter splits pictures, not rows, with
-whatever was there before, and then takes all views of a picture along.
+whatever was there before, and then takes all views of a picture along. A head is told how many
+views there are, and keeps them together by itself.
 """
 
 from numbers import Real
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import type_of_target
 
+from ._head_data import check_blocks
 from ._views import View
 
 __all__ = ["PictureSplitter", "bind_splits"]
@@ -113,27 +117,11 @@ class PictureSplitter:
         """First row of each picture, and all rows of each picture."""
         picture_of = _picture_of_views(X)
         if picture_of is None:
-            self._check_blocks(X, y)
+            check_blocks(_n_rows(X), y, self.n_views)
             picture_of = np.arange(_n_rows(X)) // self.n_views
         _, first, counts = np.unique(picture_of, return_index=True, return_counts=True)
         views = np.split(np.argsort(picture_of, kind="stable"), np.cumsum(counts)[:-1])
         return first, views
-
-    def _check_blocks(self, X, y):
-        """Check that rows still are whole pictures, one after the other."""
-        whole = _n_rows(X) % self.n_views == 0
-        if whole and y is not None:
-            y = np.asarray(y.todense() if hasattr(y, "todense") else y)
-            blocks = y.reshape(-1, self.n_views, *y.shape[1:])
-            whole = bool((blocks == blocks[:, :1]).all())
-        if not whole:
-            raise ValueError(
-                f"The {_n_rows(X)} rows are no longer {self.n_views} views of each picture, one "
-                "picture after the other, so the views of a picture cannot be kept on one side of "
-                "a split. Something between AugmentedClassifier and the head resamples or drops "
-                "rows (bagging, a halving search, a resampler): put AugmentedClassifier inside "
-                "of that instead of around it, or use n_views=1."
-            )
 
 
 def _n_rows(X):
@@ -203,15 +191,18 @@ def bind_splits(estimator, n_views, n_rows, seed):
         for name, splitter in _bound(parameters, n_views, seed).items():
             bound[path + name] = splitter
         for name in ("param_grid", "param_distributions"):
-            _check_grid(parameters.get(name), name, n_views, n_rows, seed)
+            _check_grid(parameters.get("estimator"), parameters.get(name), name, n_rows)
+            _bind_candidates(parameters.get(name), n_views, n_rows, seed)
     estimator.set_params(**bound)
 
 
 def _parts(estimator):
     """Yield (prefix of its parameters, estimator) for it and all estimators inside."""
     yield "", estimator
-    for name, value in estimator.get_params(deep=True).items():
-        if _is_estimator(value):
+    parameters = estimator.get_params(deep=True)
+    fitted = [f"{n}__" for n, value in parameters.items() if isinstance(value, FrozenEstimator)]
+    for name, value in parameters.items():
+        if _is_estimator(value) and not name.startswith(tuple(fitted)):
             yield f"{name}__", value
 
 
@@ -228,9 +219,8 @@ def _bound(parameters, n_views, seed):
     if parameters.get("validation_splitter") is not None:
         splitter = parameters["validation_splitter"]
         bound["validation_splitter"] = PictureSplitter(splitter, n_views, classifier=False)
-    elif "validation_splitter" in parameters and parameters.get("early_stopping"):
-        share = parameters["validation_fraction"]
-        bound["validation_splitter"] = PictureSplitter(share, n_views, seed=seed)
+    if "rows_per_picture" in parameters:  # above 1 already where views are made of views
+        bound["rows_per_picture"] = parameters["rows_per_picture"] * n_views
     return bound
 
 
@@ -264,16 +254,30 @@ def _own_split(parameters, n_rows):
     return None
 
 
-def _check_grid(grids, name, n_views, n_rows, seed):
-    """Bind the estimators among the candidates of a search, and refuse candidate splits."""
+def _candidates(grids):
+    """Yield (name of a parameter, candidate) of a search's grids."""
     for grid in [grids] if isinstance(grids, dict) else grids or []:
         for key, values in grid.items():
-            if key.rpartition("__")[2] in ("cv", "validation_splitter", "early_stopping"):
-                raise ValueError(
-                    f"{name} of a search inside AugmentedClassifier varies {key!r}, which says how "
-                    "rows are split. Put the search around instead: "
-                    f"GridSearchCV(AugmentedClassifier(...), {{'estimator__{key}': ...}})."
-                )
             for value in values if isinstance(values, (list, tuple, np.ndarray)) else []:
-                if _is_estimator(value):
-                    bind_splits(value, n_views, n_rows, seed)
+                yield key, value
+
+
+def _check_grid(estimator, grids, name, n_rows):
+    """Refuse candidates of a search that say how rows are split, or split them by themselves."""
+    for key, value in _candidates(grids):
+        if key.rpartition("__")[2] in ("cv", "validation_splitter"):
+            raise ValueError(
+                f"{name} of a search inside AugmentedClassifier varies {key!r}, which says how "
+                "rows are split. Put the search around instead: "
+                f"GridSearchCV(AugmentedClassifier(...), {{'estimator__{key}': ...}})."
+            )
+        if not _is_estimator(value):
+            for path, part in _parts(clone(estimator).set_params(**{key: value})):
+                _refuse_own_splits(part, path, n_rows)
+
+
+def _bind_candidates(grids, n_views, n_rows, seed):
+    """Bind the estimators among the candidates of a search."""
+    for _, value in _candidates(grids):
+        if _is_estimator(value):
+            bind_splits(value, n_views, n_rows, seed)

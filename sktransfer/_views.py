@@ -21,7 +21,7 @@ from ._store import digest_all
 from .exceptions import UnreadableImage
 from .images import LazyPicture, decode_image, digest_image, image_name
 
-__all__ = ["Policy", "View", "check_policy", "make_views", "resolve_policy"]
+__all__ = ["Policy", "View", "ViewName", "check_policy", "make_views", "resolve_policy"]
 
 #: Shorter side in pixels to which named policies shrink larger pictures before they start.
 SHRUNK_SIDE = 800

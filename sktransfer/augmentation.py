@@ -26,7 +26,7 @@ from ._policy import HoldsPolicy
 from ._store import resolve_cache_root
 from ._threads import thread_share
 from ._view_splits import bind_splits
-from ._views import check_policy, make_views, resolve_policy
+from ._views import ViewName, check_policy, make_views, resolve_policy
 from .exceptions import ImageReadError
 from .images import MAX_PIXELS, check_images, image_name
 
@@ -192,17 +192,17 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             raise ValueError(f"{type(self).__name__} requires y to be passed, but y is None.")
         check_consistent_length(pictures, y, sample_weight)
         check_classification_targets(y)
-        policy = resolve_policy(self.policy)
+        self._policy = resolve_policy(self.policy)
         self._several_labels = type_of_target(y) == "multilabel-indicator"
         self.seed_ = self._draw_seed()
-        if policy is not None and max(self.n_views, self.tta) > 1:
-            check_policy(policy, pictures, self.seed_, MAX_PIXELS)
+        if self._policy is not None and max(self.n_views, self.tta) > 1:
+            check_policy(self._policy, pictures, self.seed_, MAX_PIXELS)
         fit_params = self._route(sample_weight, fit_params)
         self.estimator_ = clone(self.estimator)
-        if policy is None or self.n_views == 1:
+        if self._policy is None or self.n_views == 1:
             self.estimator_.fit(X, y, **fit_params)
         else:
-            self._fit_on_views(X, y, fit_params)
+            self._fit_on_views(X, pictures, y, fit_params)
         self.classes_ = getattr(self.estimator_, "classes_", None)
         if self.classes_ is None:
             self.classes_ = np.unique(y)
@@ -304,8 +304,7 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             fit_params[_weight_parameter(self.estimator)] = fit_params.pop("sample_weight")
         return fit_params
 
-    def _fit_on_views(self, X, y, fit_params):
-        pictures = check_images(X)
+    def _fit_on_views(self, X, pictures, y, fit_params):
         rows = np.repeat(np.arange(len(pictures)), self.n_views)
         bind_splits(self.estimator_, self.n_views, len(rows), self.seed_)
         repeated = {
@@ -313,22 +312,23 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             for name, value in fit_params.items()
         }
         with _problems_of_pictures(pictures):
-            self.estimator_.fit(self._views(X, self.n_views), _safe_indexing(y, rows), **repeated)
+            views = self._views(X, pictures, self.n_views)
+            self.estimator_.fit(views, _safe_indexing(y, rows), **repeated)
 
-    def _views(self, X, n_views):
+    def _views(self, X, pictures, n_views):
         """Views of all pictures, as a column where X is one."""
         views = make_views(
-            check_images(X),
-            resolve_policy(self.policy),
+            pictures,
+            self._policy,
             n_views,
             self.seed_,
-            root=_cache_root(self.estimator),
+            root=_cache_root(self.estimator_),
             n_threads=thread_share(),
         )
         return views.reshape(-1, 1) if _is_column(X) else views
 
     def _n_test_views(self):
-        return 1 if self.policy is None else self.tta
+        return 1 if self._policy is None else self.tta
 
     def _average(self, method, X):
         check_is_fitted(self)
@@ -337,7 +337,7 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
             return predict(X)
         pictures = check_images(X)
         with _problems_of_pictures(pictures):
-            values = predict(self._views(X, n_views))
+            values = predict(self._views(X, pictures, n_views))
         if not hasattr(values, "reshape"):
             raise ValueError(
                 f"{type(self.estimator_).__name__}.{method} gives a list with an array for each "
@@ -407,5 +407,7 @@ def _problems_of_pictures(pictures):
 
 
 def _merged(problems, pictures):
+    if not all(isinstance(problem.path, ViewName) for problem in problems):
+        return problems  # of pictures that no views were made of, such as X_val
     reasons = {problem.path.row: problem.reason for problem in reversed(problems)}
     return [(row, image_name(pictures[row]), reasons[row]) for row in sorted(reasons)]

@@ -2,16 +2,13 @@
 
 import os
 from numbers import Integral, Real
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context, clone
-from sklearn.model_selection import train_test_split
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -19,39 +16,14 @@ from sklearn.utils.validation import (
     check_is_fitted,
     column_or_1d,
 )
-from tqdm.auto import tqdm
 
-from ._finetune_data import FrozenPart, ViewReader, Views
-from ._finetune_prediction import TunedNetwork, advised, read_digests
-from ._finetune_training import Tuned, TuningData, TuningSettings, tune
-from ._head_data import digest_rows
-from ._head_fitting import NOT_IN_DIGEST, stable
-from ._head_modules import HeadLoss
+from ._finetune_fit import FineTuneFit, embedding_precision
+from ._finetune_prediction import advised
 from ._policy import HoldsPolicy
-from ._runners import TORCH_DTYPES, resolve_runtime
-from ._store._places import parse_size
-from ._views import check_policy, resolve_policy
-from .backbones import backbone_stages, load_backbone, resolve_backbone, split_backbone
-from .embedder import ImageEmbedder
 from .heads import HeadClassifier, check_two_classes
 from .images import MAX_PIXELS, check_images
 
 __all__ = ["FineTuneClassifier"]
-
-#: Parameters that do not change what is learned, and therefore not the name of a checkpoint.
-_NOT_IN_CHECKPOINT_NAME = {
-    "backbone",
-    "cache",
-    "callbacks",
-    "checkpoint_dir",
-    "device",
-    "head",
-    "memory_limit",
-    "policy",
-    "random_state",
-    "verbose",
-    "weights",
-}
 
 
 class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -73,12 +45,14 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
     unfreeze : int or "all", default=3
         How many of the backbone's last stages are trained, see
         :func:`sktransfer.backbones.backbone_stages`. 0 without a policy is exactly the frozen
-        pipeline; "all" trains the whole network.
+        pipeline: nothing is trained together, and what says how (``max_epochs``,
+        ``early_stopping``, ``callbacks``, ``checkpoint_dir`` ...) is not looked at. "all" trains
+        the whole network.
     head : HeadClassifier or None, default=None
         The head; it is cloned, and takes over ``random_state``, ``class_weight`` and ``device``
         where it has none of its own. Its parameters hold for the training on frozen embeddings;
         its structure and label smoothing also for the training after it. None is
-        ``HeadClassifier()``. A grid search speaks of ``head__dropout``.
+        ``HeadClassifier()``; with that as `head`, a grid search speaks of ``head__dropout``.
     image_size : int or None, default=None
         Side in pixels of the square that the network sees; None for that of the weights.
     policy : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default=None
@@ -169,7 +143,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         whole tuned network as a :class:`torch.nn.Module`.
     history_ : list of dict
         For each epoch of the training together: "epoch", "train_loss", with early stopping
-        "valid_loss" and "valid_accuracy", and "seconds". Then there is also an epoch 0.
+        "valid_loss" and "valid_accuracy", and "seconds". Then there is also an epoch 0, before any
+        training, with "epoch", "valid_loss" and "valid_accuracy".
     best_epoch_ : int
         Epoch whose weights are kept; 0 if the frozen backbone was best, or nothing was tuned.
     n_epochs_ : int
@@ -338,22 +313,23 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         """
         pictures = check_images(X)
         y, weight = self._check_targets(pictures, y, sample_weight)
-        n_unfrozen = self._check_unfreeze()
-        rng = check_random_state(self.random_state)
-        self._make_embedder().fit(pictures)
-        with advised():
-            rows = self.embedder_.transform(pictures)
-        self.n_features_out_ = self.embedder_.n_features_out_
-        self.tuned_, self.history_, self.best_epoch_, self.kept_ = None, [], 0, None
-        if n_unfrozen == 0 and self.policy is None:
-            self._fit_head(rows, y, weight)
-        else:
-            self._fit_together(pictures, rows, y, weight, n_unfrozen, rng.randint(2**31 - 1))
-        self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        self._keep(FineTuneFit(self, pictures, y, weight, seed).run())
         return self
+
+    def _keep(self, fitted):
+        """Set the fitted attributes, all of them at once: they belong together."""
+        self.embedder_, self.head_, self.tuned_ = fitted.embedder, fitted.head, fitted.tuned
+        self.history_, self.best_epoch_ = list(fitted.history), fitted.best_epoch
+        self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
+        self.kept_ = fitted.kept
+        self.classes_ = fitted.head.classes_
+        self.n_features_out_ = fitted.embedder.n_features_out_
 
     def _check_targets(self, pictures, y, sample_weight):
         """Return labels and weights as arrays."""
+        if y is None:
+            raise ValueError("FineTuneClassifier requires y to be passed, but y is None.")
         if np.ndim(y) == 2 and np.shape(y)[1] > 1:
             raise ValueError(
                 f"y has shape {np.shape(y)}; fine-tuning takes one class for each picture. For "
@@ -371,213 +347,6 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
             raise ValueError("Sample weights must contain at least one non-zero number.")
         check_two_classes(y, weight)
         return y, weight
-
-    def _check_unfreeze(self):
-        """Return how many stages are trained."""
-        self._spec = resolve_backbone(self.backbone, self.weights, self.image_size)
-        if self.unfreeze == 0:
-            return 0
-        stages = [name for name, _ in backbone_stages(load_backbone(self._spec))]
-        if self.unfreeze == "all":
-            return len(stages)
-        if self.unfreeze > len(stages):
-            raise ValueError(
-                f"unfreeze={self.unfreeze} asks for more stages than {self._spec.name!r} has: "
-                f'{len(stages)}, which are {stages}. Pass 0 to {len(stages)}, or "all".'
-            )
-        return int(self.unfreeze)
-
-    def _make_embedder(self):
-        self.embedder_ = ImageEmbedder(
-            self.backbone,
-            weights=self.weights,
-            image_size=self.image_size,
-            device=self.device,
-            precision=self._embedding_precision(),
-            engine=self.engine,
-            cache=self.cache,
-            max_pixels=self.max_pixels,
-            verbose=self.verbose,
-        )
-        return self.embedder_
-
-    def _embedding_precision(self):
-        return "float32" if self.precision == "auto" else self.precision
-
-    def _fit_head(self, rows, y, weight, valid=None):
-        """Train the head on embeddings, on all of them or with some to validate on."""
-        head = HeadClassifier() if self.head is None else clone(self.head)
-        ours = {"random_state": self.random_state, "class_weight": self.class_weight}
-        own = {name: value for name, value in ours.items() if getattr(head, name) is None}
-        head.set_params(**own)
-        if head.device == "auto":
-            head.set_params(device=str(self.device))
-        validation = {}
-        if valid is not None and head.early_stopping:
-            validation = {"X_val": valid[0], "y_val": valid[1]}
-        self.head_ = head.fit(rows, y, sample_weight=weight, **validation)
-        self.classes_ = self.head_.classes_
-
-    def _fit_together(self, pictures, rows, y, weight, n_unfrozen, seed):
-        """Train the head alone, then with the upper part of the backbone."""
-        from ._training import read_checkpoint
-
-        digests = read_digests(pictures, self.cache)
-        policy = self._policy_for(pictures, seed)
-        path = self._checkpoint_path(digests, y, weight, policy)
-        # A fit without a fixed seed goes on with the seed that it began with.
-        seed = (read_checkpoint(path) or {"seed": seed})["seed"]
-        train, valid = self._split(digests, y, weight, seed)
-        held_back = None if valid is None else (rows[valid], y[valid])
-        self._fit_head(rows[train], y[train], weight[train], held_back)
-        runtime = self._training_runtime()
-        upper, frozen = self._divide(n_unfrozen, runtime)
-        model = Tuned(upper, self.head_.net_.module_).to(
-            runtime.device, memory_format=torch.channels_last
-        )
-        room = self._memory_limit()
-        data = self._views(pictures, digests, y, weight, train, frozen, seed, room, policy)
-        checked = None
-        if valid is not None:
-            even = np.ones_like(weight)
-            room -= data.views.n_bytes
-            checked = self._views(pictures, digests, y, even, valid, frozen, seed, room)
-        self.kept_ = data.views.kept
-        with _Progress(self) as on_epoch:
-            self.history_, self.best_epoch_ = tune(
-                model,
-                HeadLoss(multilabel=False, label_smoothing=self.head_.label_smoothing),
-                data,
-                checked,
-                self._settings(seed, runtime),
-                path,
-                on_epoch,
-            )
-        model.eval()
-        if n_unfrozen:
-            upper = upper.cpu().requires_grad_(False)
-            self.tuned_ = TunedNetwork(self._spec, n_unfrozen, upper, self._is_whole)
-
-    def _split(self, digests, y, weight, seed):
-        """Return positions to train on and, with early stopping, to validate on."""
-        counted = np.flatnonzero(weight > 0)
-        if not self.early_stopping:
-            return counted, None
-        keys = np.array([digests[p] for p in counted], dtype="S20")
-        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-        labels = y[counted][first]
-        self._check_share(labels)
-        train, valid = train_test_split(
-            np.arange(len(first)),
-            test_size=self.validation_fraction,
-            stratify=labels,
-            random_state=seed,
-        )
-        return tuple(counted[np.isin(group, part)] for part in (train, valid))
-
-    def _check_share(self, labels):
-        """Check that every class can have a picture on both sides of the split."""
-        classes, sizes = np.unique(labels, return_counts=True)
-        n_valid = int(np.ceil(self.validation_fraction * len(labels)))
-        if sizes.min() >= 2 and len(classes) <= min(n_valid, len(labels) - n_valid):
-            return
-        raise ValueError(
-            f"validation_fraction={self.validation_fraction} of {len(labels)} different pictures "
-            f"is {n_valid}: too few for a validation share with every one of the {len(classes)} "
-            f"classes on both sides (the smallest class has {sizes.min()}). Give more pictures, "
-            "raise validation_fraction, or set early_stopping=False and choose max_epochs yourself."
-        )
-
-    def _training_runtime(self):
-        """Where and in what precision the frozen part runs during training."""
-        precision = self.precision
-        probe = resolve_runtime(self.device, "float32", "torch")
-        if precision == "auto":
-            precision = _mixed_precision(probe.device)
-        return resolve_runtime(self.device, precision, "torch")
-
-    def _divide(self, n_unfrozen, runtime):
-        """Return the part to be trained, and what runs the part below."""
-        spec = self._spec
-        lower, upper = split_backbone(load_backbone(spec), n_unfrozen)
-        self._is_whole = lower is None or not any(True for _ in lower.parameters())
-        own = spec.module is not None
-        return upper, FrozenPart(lower, spec.preprocessing, runtime, own_module=own)
-
-    def _views(self, pictures, digests, y, weight, rows, frozen, seed, room, policy=None):
-        """Return what a training or a validation on some of the pictures needs."""
-        reader = ViewReader(
-            [pictures[p] for p in rows],
-            [digests[p] for p in rows],
-            self._spec.preprocessing,
-            policy,
-            seed,
-            self.max_pixels,
-        )
-        n_views = self._number_of_views(policy)
-        with tqdm(
-            total=len(rows) * (n_views or 0),
-            desc="frozen part",
-            unit="view",
-            leave=False,
-            disable=not self.verbose,
-        ) as bar:
-            views = Views(reader, len(rows), n_views, frozen, room, bar.update)
-        device = frozen.runtime.device
-        codes = torch.from_numpy(np.searchsorted(self.classes_, y[rows])).to(device)
-        weight = weight[rows] * compute_sample_weight(self.head_.class_weight, y[rows])
-        weight = torch.from_numpy((weight / weight.mean()).astype(np.float32)).to(device)
-        return TuningData(views, codes, weight)
-
-    def _policy_for(self, pictures, seed):
-        """Return what is done to pictures, tried out where it is the user's own."""
-        policy = resolve_policy(self.policy)
-        if policy is not None:
-            check_policy(policy, pictures, seed, self.max_pixels)
-        return policy
-
-    def _number_of_views(self, policy):
-        """Return how many different views there are of each picture; None for ever new ones."""
-        if policy is None:
-            return 1
-        # Of a policy that only mirrors there are two.
-        most = self.n_views if policy.transform is not None else 2
-        return most if self.n_views is None else min(self.n_views, most)
-
-    def _memory_limit(self):
-        limit = self.memory_limit
-        return parse_size(limit) if isinstance(limit, str) else limit
-
-    def _settings(self, seed, runtime):
-        dtype = TORCH_DTYPES[runtime.precision]
-        return TuningSettings(
-            lr=self.lr,
-            backbone_lr_factor=self.backbone_lr_factor,
-            stage_lr_decay=self.stage_lr_decay,
-            weight_decay=self.weight_decay,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            update_batch_norm=self.update_batch_norm,
-            patience=self.n_iter_no_change if self.early_stopping else None,
-            scoring=self.scoring,
-            tol=self.tol,
-            seed=seed,
-            device=runtime.device,
-            autocast=None if dtype is torch.float32 else dtype,
-        )
-
-    def _checkpoint_path(self, digests, y, weight, policy):
-        """Return the file of a checkpoint: one for each set of pictures and parameters."""
-        if self.checkpoint_dir is None:
-            return None
-        directory = Path(self.checkpoint_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        ours = _described(self, _NOT_IN_CHECKPOINT_NAME)
-        head = None if self.head is None else _described(self.head, NOT_IN_DIGEST)
-        text = repr([ours, head, policy and policy.key, self._spec.fingerprint])
-        labels = np.array([str(label) for label in y])
-        keys = np.frombuffer(b"".join(digests), dtype=np.uint8)
-        return directory / f"finetune-{digest_rows([keys, labels, weight], text)}.pt"
 
     # ------------------------------------------------------------------------------ predicting
 
@@ -608,7 +377,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         return self.tuned_.embed(
             X,
             device=self.device,
-            precision=self._embedding_precision(),
+            precision=embedding_precision(self.precision),
             engine=self.engine,
             batch_size=None,
             cache=self.cache,
@@ -632,7 +401,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         check_is_fitted(self)
         if self.tuned_ is None:
             return self.embedder_.get_feature_names_out()
-        name = self._spec.name
+        name = self.tuned_.spec.name
         return np.array([f"{name}_tuned_{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def decision_function(self, X):
@@ -648,7 +417,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         ndarray of shape (n,) or (n, n_classes), float32
             For two classes the difference of their logits, positive for ``classes_[1]``.
         """
-        return self.head_.decision_function(self._embeddings(X))
+        embeddings = self._embeddings(X)
+        return self.head_.decision_function(embeddings)
 
     def predict_proba(self, X):
         """Return probabilities of classes.
@@ -663,7 +433,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         ndarray of shape (n, n_classes), float32
             Rows that sum to one, columns in the order of ``classes_``.
         """
-        return self.head_.predict_proba(self._embeddings(X))
+        embeddings = self._embeddings(X)
+        return self.head_.predict_proba(embeddings)
 
     def predict(self, X):
         """Return the most probable class of each picture.
@@ -678,7 +449,8 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         ndarray of shape (n,)
             Class labels.
         """
-        return self.head_.predict(self._embeddings(X))
+        embeddings = self._embeddings(X)
+        return self.head_.predict(embeddings)
 
     def _embeddings(self, X):
         """Return embeddings as an array, whatever container ``set_output`` asks for."""
@@ -690,45 +462,3 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-class _Progress:
-    """What is shown, and who is called, after each epoch."""
-
-    def __init__(self, estimator):
-        self.callbacks = estimator.callbacks or []
-        self.verbose = estimator.verbose
-        self.bar = tqdm(
-            total=estimator.max_epochs,
-            desc="Fine-tuning",
-            unit="epoch",
-            disable=self.verbose != 1,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.bar.close()
-
-    def __call__(self, row):
-        shown = {name: f"{value:.4g}" for name, value in row.items() if name != "epoch"}
-        if self.verbose >= 2:
-            print(f"epoch {row['epoch']:3d}  " + "  ".join(f"{n} {v}" for n, v in shown.items()))
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(row["epoch"] > 0)
-        for callback in self.callbacks:
-            callback(row)
-
-
-def _described(estimator, left_out):
-    """Return what an estimator learns by, and its seed, with the same text in each process."""
-    params = estimator.get_params(deep=False)
-    seed = params["random_state"] if isinstance(params["random_state"], Integral) else None
-    return seed, [(n, stable(params[n])) for n in sorted(params) if n not in left_out]
-
-
-def _mixed_precision(device):
-    if not device.startswith("cuda"):
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"

@@ -10,7 +10,6 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     check_classification_targets,
@@ -23,10 +22,17 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sktransfer._head_data import merge_rows, split_rows
+from sktransfer._head_data import (
+    check_blocks,
+    class_factors,
+    merge_rows,
+    sort_rows,
+    split_rows,
+)
 from sktransfer._head_fitting import (
     begin_training,
     check_batches,
+    check_device,
     check_structure,
     checkpoint_path,
     continue_training,
@@ -146,20 +152,26 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         An improvement of ``scoring`` by less does not count.
 
     checkpoint_dir : str or path-like, default=None
-        Directory for a checkpoint of the best epoch. A fit that was killed goes on from it when
-        it is started again with the same data and parameters, and ends with the same weights
-        bit by bit (on a CPU). Other data or parameters have a file of their own there, so that
-        cross-validation may share a directory. A checkpoint of a finished fit is not resumed.
+        Directory for a checkpoint of the best epoch. A fit that was killed, or ended by Ctrl-C,
+        goes on from it when it is started again with the same data and parameters, and ends with
+        the same weights bit by bit (on a CPU). Other data or parameters have a file of their own
+        there, so that cross-validation may share a directory. A checkpoint of a finished fit is
+        not resumed.
 
     callbacks : list, default=None
         Callbacks for the net, as skorch takes them.
 
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Where to train and predict: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU when there
         is one.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the fit before, for ``max_epochs`` more.
+
+    rows_per_picture : int, default=1
+        How many rows, one after the other, are views of one picture. They stay together in the
+        validation share of early stopping, and where ``weight_decay="auto"`` leaves rows out.
+        :class:`~sktransfer.AugmentedClassifier` sets it.
 
     random_state : int, RandomState instance or None, default=None
         Initial weights, the order of rows, dropout and the validation share. An int gives equal
@@ -200,7 +212,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     Equal rows with equal targets are merged and their weights summed before training, and the
-    order in which rows are given does not matter. Weights only count relative to one another.
+    order in which rows are given does not matter. Weights only count relative to one another. The
+    loss on validation rows is weighted as that on training rows is, by ``class_weight`` too;
+    scorers count rows.
 
     A model that was trained on a GPU loads and predicts on a machine without one. Ctrl-C ends
     training and keeps what was learned so far, as in skorch.
@@ -252,8 +266,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "checkpoint_dir": [str, HasMethods("__fspath__"), None],
         "callbacks": [list, tuple, None],
-        "device": [str],
+        "device": [str, torch.device],
         "warm_start": ["boolean"],
+        "rows_per_picture": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -288,6 +303,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         callbacks=None,
         device="auto",
         warm_start=False,
+        rows_per_picture=1,
         random_state=None,
         verbose=0,
     ):
@@ -318,6 +334,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self.callbacks = callbacks
         self.device = device
         self.warm_start = warm_start
+        self.rows_per_picture = rows_per_picture
         self.random_state = random_state
         self.verbose = verbose
 
@@ -354,10 +371,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         """
         going_on = self.warm_start and hasattr(self, "net_")
         X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
-        rng = check_random_state(self.random_state)
         self._learn_classes(y, weight, keep=going_on)
-        train, valid = self._split(X, y, weight, X_val, y_val, rng)
-        return self._train(train, valid, rng, going_on)
+        train, valid = self._divide(X, y, weight, X_val, y_val)
+        vars(self).pop("_rng", None)  # partial_fit begins anew after a fit
+        return self._train(train, valid, check_random_state(self.random_state), going_on)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -394,7 +411,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self._announce_classes(y, classes, first)
         if not hasattr(self, "_rng"):  # an int must not give every call the same order of rows
             self._rng = check_random_state(self.random_state)
-        rows = self._weighted(merge_rows(X, self._encode(y), weight))
+        rows, _ = self._weighted(self._merged(X, self._encode(y), weight))
         return self._train(rows, None, self._rng, not first, incremental=True)
 
     def decision_function(self, X):
@@ -519,64 +536,77 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             )
         return np.searchsorted(self.classes_, y)
 
-    def _weighted(self, rows):
+    def _merged(self, X, codes, weight):
+        """Return rows to train on, as yet without the weights of classes."""
+        if self.rows_per_picture > 1:
+            check_blocks(len(X), codes, self.rows_per_picture)
+        return merge_rows(X, codes, weight, self.rows_per_picture)
+
+    def _weighted(self, train, valid=None):
         """Multiply the weights of rows by those of their classes."""
         if self.class_weight is None:
-            return rows
-        if rows.y.ndim == 2:
+            return train, valid
+        if train.y.ndim == 2:
             raise ValueError(
                 "class_weight has no meaning for several labels a row. Set class_weight=None and "
                 "pass sample_weight to fit."
             )
-        return rows._replace(weight=rows.weight * self._class_factors(rows)[rows.y])
+        factors = class_factors(self.class_weight, self.classes_, train.y, train.weight)
+        return tuple(
+            None if rows is None else rows._replace(weight=rows.weight * factors[rows.y])
+            for rows in (train, valid)
+        )
 
-    def _class_factors(self, rows):
-        if isinstance(self.class_weight, dict):
-            labels = self.classes_[rows.y]
-            return compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
-        totals = np.bincount(rows.y, rows.weight, minlength=len(self.classes_))
-        return rows.weight.sum() / (len(self.classes_) * np.maximum(totals, np.finfo(float).tiny))
-
-    def _split(self, X, y, weight, X_val, y_val, rng):
-        """Return rows to train on and rows to validate on, the latter None without validation."""
+    def _divide(self, X, y, weight, X_val, y_val):
+        """Return rows to train on, and rows to validate on where somebody says which."""
         codes = self._encode(y)
         if (X_val is None) != (y_val is None):
             raise ValueError("Pass X_val and y_val together, or neither of them.")
         if X_val is not None:
             X_val, y_val, even = self._check_rows(X_val, y_val, None, reset=False)
-            train, valid = (X, codes, weight), (X_val, self._encode(y_val), even)
-            return self._weighted(merge_rows(*train)), merge_rows(*valid)
-        if self.validation_splitter is not None:
-            parts = next(iter(check_cv(self.validation_splitter).split(X, y)))
-            merged = (merge_rows(X[part], codes[part], weight[part]) for part in parts)
-            return tuple(self._weighted(rows) for rows in merged)
-        rows = self._weighted(merge_rows(X, codes, weight))
-        if not self.early_stopping:
-            return rows, None
-        return split_rows(rows, self.validation_fraction, rng.randint(2**31 - 1))
+            valid = sort_rows(X_val, self._encode(y_val), even)
+            return self._weighted(self._merged(X, codes, weight), valid)
+        if self.validation_splitter is None:
+            return self._weighted(self._merged(X, codes, weight))
+        train, valid = first_split(self.validation_splitter, X, y)
+        return self._weighted(
+            self._merged(X[train], codes[train], weight[train]),
+            sort_rows(X[valid], codes[valid], weight[valid]),
+        )
 
     def _train(self, train, valid, rng, going_on, incremental=False):
         """Build a net or take the one that there is, and train it."""
         device = self.net_.device if going_on else resolve_device(self.device)
+        share = self.early_stopping and valid is None
+        seed = rng.randint(2**31 - 1) if share else 0
+        checkpoint = None if incremental else self._checkpoint(train, valid, going_on, seed)
+        if share:
+            seed = seed if checkpoint is None else checkpoint.seed
+            train, valid = split_rows(train, self.validation_fraction, seed)
         with seeded(rng.randint(2**31 - 1), device):
             if going_on:
                 check_structure(self, self._built_with)
+                check_device(self, self.net_)
                 net = continue_training(self, self.net_)
             else:
                 net = begin_training(self, train, len(self.classes_), device)
             check_batches(self, net, len(train.X))
-            path = None if incremental else self._checkpoint_path(train, valid, going_on)
-            self.best_epoch_ = train_net(self, net, train, valid, path, incremental)
+            self.best_epoch_ = train_net(self, net, train, valid, checkpoint, incremental)
         self.net_, self.n_epochs_, self._built_with = net, len(net.history), structure(self)
         return self
 
-    def _checkpoint_path(self, train, valid, going_on):
-        if self.checkpoint_dir is not None and going_on:
+    def _checkpoint(self, train, valid, going_on, seed):
+        """Return the checkpoint of a fit, None where none is asked for."""
+        if self.checkpoint_dir is None:
+            return None
+        if going_on:
             raise ValueError(
                 "checkpoint_dir and warm_start=True do not go together: a checkpoint only tells of "
                 "the fit that wrote it. Set one of them back."
             )
-        return checkpoint_path(self, train, valid)
+        from sktransfer._training import Checkpoint
+
+        return Checkpoint(checkpoint_path(self, train, valid), seed)
 
     def _check_incremental(self):
         """Check that nothing is set that ``partial_fit`` would have to ignore."""
@@ -600,7 +630,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
         X, y, weight = self._check_rows(X, y, sample_weight, reset=True)
         self._learn_classes(y, weight, keep=False)
-        rows = self._weighted(merge_rows(X, self._encode(y), weight))
+        rows, _ = self._weighted(self._merged(X, self._encode(y), weight))
         device = resolve_device(self.device)
         with seeded(check_random_state(self.random_state).randint(2**31 - 1), device):
             net = begin_training(self, rows, len(self.classes_), device)
@@ -609,6 +639,16 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
                 TensorRows.from_arrays(rows, net.module_, device), self.batch_size, True
             )
             return list(losses_while_growing(net, batches, rates))
+
+
+def first_split(splitter, X, y):
+    """Return the rows of both sides of the first split, as positions."""
+    for sides in check_cv(splitter).split(X, y):
+        return sides
+    raise ValueError(
+        f"validation_splitter={splitter!r} yields no split. A generator yields its splits once: "
+        "pass a splitter, or a list of (train, validation) pairs."
+    )
 
 
 def check_no_pictures(X):

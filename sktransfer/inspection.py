@@ -93,6 +93,10 @@ def _no_network(estimator):
     hint = ""
     if isinstance(estimator, BaseEstimator) and hasattr(estimator, "estimators"):
         hint = " Pass one of its branches, such as model.named_estimators_['resnet50']."
+    elif hasattr(estimator, "best_estimator_"):
+        hint = " Pass model.best_estimator_."
+    elif hasattr(estimator, "estimator_"):
+        hint = " Pass model.estimator_."
     return TypeError(
         "summary takes an ImageEmbedder, a HeadClassifier, a FineTuneClassifier, or a pipeline of "
         f"an embedder and a HeadClassifier; got {type(estimator).__name__}.{hint}"

@@ -26,6 +26,7 @@ from sklearn.ensemble import (
     StackingClassifier,
 )
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 from sklearn.model_selection import (
     GridSearchCV,
@@ -47,6 +48,7 @@ import sktransfer.images
 from sktransfer import (
     AugmentedClassifier,
     HeadClassifier,
+    heads,
     make_transfer_pipeline,
     make_transfer_stack,
 )
@@ -455,25 +457,76 @@ def test_embeddings_that_no_longer_are_whole_pictures_are_refused():
         next(PictureSplitter(2, 2).split(np.zeros((7, 3)), np.zeros(7)))
 
 
-def test_early_stopping_validates_on_whole_pictures(monkeypatch):
-    sides = []
-    split = PictureSplitter.split
+class NumberAndRow(Number):
+    """Views of one picture are rows of their own, as those of a photograph are."""
 
-    def noted(self, X, y=None, groups=None):
-        for train, valid in split(self, X, y, groups):
-            sides.append((set(np.asarray(X)[train, 0]), set(np.asarray(X)[valid, 0])))
-            yield train, valid
+    def transform(self, X):
+        numbers = super().transform(X)[:, 0]
+        return np.column_stack([numbers, np.arange(len(numbers)) % 7])
 
-    monkeypatch.setattr(PictureSplitter, "split", noted)
-    head = HeadClassifier(
-        early_stopping=True, validation_fraction=0.25, max_epochs=2, random_state=0
-    )
-    model = fit_witness(make_pipeline(Number(), head))
-    assert [(len(train), len(valid)) for train, valid in sides] == [(30, 11)]
+
+@pytest.fixture
+def sides(monkeypatch):
+    """Numbers of the pictures that heads train on and validate on, for each fit."""
+    seen = []
+
+    def noted(split):
+        def wrapper(*args):
+            train, valid = split(*args)
+            if valid is not None:
+                seen.append((set(train.X[:, 0]), set(valid.X[:, 0])))
+            return train, valid
+
+        return wrapper
+
+    monkeypatch.setattr(heads, "split_rows", noted(heads.split_rows))
+    monkeypatch.setattr(HeadClassifier, "_divide", noted(HeadClassifier._divide))
+    return seen
+
+
+STOPPED = HeadClassifier(
+    early_stopping=True, validation_fraction=0.25, max_epochs=2, random_state=0
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"), [({}, (30, 11)), ({"validation_splitter": KFold(8)}, (35, 6))]
+)
+def test_early_stopping_validates_on_whole_pictures(sides, changes, sizes):
+    model = fit_witness(make_pipeline(NumberAndRow(), clone(STOPPED).set_params(**changes)))
+    assert [(len(train), len(valid)) for train, valid in sides] == [sizes]
     assert not sides[0][0] & sides[0][1]
     assert "valid_loss" in model.estimator_[-1].net_.history[0]
-    fit_witness(make_pipeline(Number(), clone(head).set_params(validation_splitter=KFold(8))))
-    assert [(len(train), len(valid)) for train, valid in sides[1:]] == [(35, 6)]
+
+
+def test_equal_pictures_lie_on_one_side_of_a_validation_share(sides):
+    pictures, targets = np.concatenate([NUMBERED, NUMBERED]), np.concatenate([TARGETS, TARGETS])
+    pipeline = make_transfer_pipeline(head=STOPPED, image_size=32, engine="torch", cache=None)
+    AugmentedClassifier(pipeline, policy="flip", n_views=2).fit(pictures, targets)
+    assert not sides[0][0] & sides[0][1]
+
+
+def test_a_search_inside_varies_what_early_stopping_validates_on(sides):
+    search = GridSearchCV(
+        make_pipeline(NumberAndRow(), STOPPED),
+        {"headclassifier__validation_fraction": [0.25, 0.5]},
+        cv=2,
+        error_score="raise",
+    )
+    fit_witness(search)
+    assert {len(valid) for _, valid in sides} == {5, 6, 10, 11}  # of some 20 and of 41 pictures
+    assert not any(train & valid for train, valid in sides)
+
+
+def test_the_automatic_penalty_leaves_out_whole_pictures():
+    shapes = make_shapes(n_samples=80, noise=0.5, random_state=0)
+    decay = {}
+    for n_views in (1, 4):
+        pipeline = make_transfer_pipeline(image_size=48, engine="torch", cache=None)
+        model = AugmentedClassifier(pipeline, policy="crop", n_views=n_views, tta=1)
+        net = model.fit(shapes.data, shapes.target).estimator_[-1].net_
+        decay[n_views] = net.optimizer_.param_groups[0]["weight_decay"]
+    assert decay[4] > decay[1] / 30
 
 
 def test_a_share_splits_pictures_and_a_prefitted_model_none():
@@ -498,6 +551,7 @@ REFUSED = {
     "probability": SVC(probability=True),
     "train_split": NeuralNetClassifier(nn.Identity),
     "param_grid": searched(LogisticRegressionCV(), "cv"),
+    "oob_score=True|oob_score": GridSearchCV(RandomForestClassifier(), {"oob_score": [True]}),
 }
 
 
@@ -517,6 +571,19 @@ def test_the_classifier_sees_every_view_with_its_target():
     assert head.rows_.tolist() == np.repeat(np.arange(41), 4).tolist()
     assert head.targets_.tolist() == np.repeat(TARGETS, 4).tolist()
     assert head.weight_ is None
+
+
+def test_predictions_are_made_on_the_views_that_were_trained_on(shapes):
+    model = AugmentedClassifier(logistic(), policy="flip", n_views=2, tta=2)
+    before = model.fit(shapes.data, shapes.target).predict_proba(shapes.data)
+    after = model.set_params(policy="crop").predict_proba(shapes.data)
+    np.testing.assert_array_equal(after, before)
+
+
+def test_a_frozen_classifier_inside_stays_as_it_is():
+    frozen = FrozenEstimator(StackingClassifier([("a", witness())], final()).fit(NUMBERED, TARGETS))
+    bind_splits(calibrated := CalibratedClassifierCV(frozen), 2, 82, 0)
+    assert isinstance(calibrated.cv, PictureSplitter) and frozen.estimator.cv is None
 
 
 def test_sample_weights_count_for_each_view():
@@ -742,6 +809,18 @@ def test_bad_pictures_are_named_once_by_their_place(paths, shapes, tmp_path):
     with pytest.raises(ImageReadError) as caught:
         model.predict([*paths, b"", paths[0]])
     assert [error[:2] for error in caught.value.errors] == [(12, None)]
+
+
+def test_a_bad_validation_picture_is_named(shapes):
+    X, y = list(shapes.data[:12]), shapes.target[:12]
+    X_val, y_val = ["missing.png", *X[:5]], y[:6]
+    with sklearn.config_context(enable_metadata_routing=True):
+        head = HeadClassifier(early_stopping=True).set_fit_request(X_val=True, y_val=True)
+        pipeline = make_transfer_pipeline(head=head, image_size=32, engine="torch", cache=None)
+        pipeline.set_params(transform_input=["X_val"])
+        with pytest.raises(ImageReadError) as caught:
+            AugmentedClassifier(pipeline, n_views=2).fit(X, y, X_val=X_val, y_val=y_val)
+    assert [error[:2] for error in caught.value.errors] == [(0, "missing.png")]
 
 
 def test_bad_pictures_in_memory_are_named_by_their_place_from_inside_a_split(shapes):

@@ -7,16 +7,18 @@ from types import FunctionType
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from new_process import CONTEXT, run, start
 from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 from torchvision.transforms import v2
 
 from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
-from sktransfer import finetuning as module
+from sktransfer import _finetune_fit as module
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import (
@@ -343,8 +345,9 @@ def test_checkpoint_is_found_whatever_the_addresses_of_a_head(tmp_path, monkeypa
     def names(**params):
         head = HeadClassifier(module=linear, random_state=np.random.RandomState(0), **params)
         model = tuner(head=head.set_params(callbacks=[object()]), checkpoint_dir=tmp_path)
-        model._check_unfreeze()
-        return model._checkpoint_path([b"digest"], Y, np.ones(len(Y)), None)
+        return module.FineTuneFit(model, list(X), Y, np.ones(len(Y)), 0).checkpoint_path(
+            [b"digest"]
+        )
 
     first = names()
     monkeypatch.setattr(sys.modules[__name__], "linear", copy_of(linear))
@@ -573,11 +576,99 @@ def test_several_labels_a_picture():
 def test_equal_pictures_stay_on_one_side():
     doubled, labels = np.concatenate([X, X]), np.concatenate([Y, Y])
     model = tuner(early_stopping=True, validation_fraction=0.25)
-    model.classes_ = np.unique(Y)
     digests = [bytes([i % 40]) * 20 for i in range(80)]
-    train, valid = model._split(digests, labels, np.ones(80), 0)
+    fit = module.FineTuneFit(model, list(doubled), labels, np.ones(80), 0)
+    train, valid = fit.split(digests)
     assert len(train) + len(valid) == len(doubled)
     assert not set(train % 40) & set(valid % 40)
+
+
+def test_a_share_that_would_leave_a_class_out_is_refused():
+    labels = np.array(["a"] * 3 + ["b"] * 19 + ["c"] * 18)
+    model = tuner(early_stopping=True, validation_fraction=0.85)
+    with pytest.raises(ValueError, match=r"3 classes on both sides.*another validation_fraction"):
+        model.fit(X, labels)
+
+
+def test_balanced_classes_count_alike_in_both_trainings(monkeypatch):
+    weight = np.where(Y == "circle", 9.0, 1.0)
+    seen = []
+    original = module.tune
+
+    def tune(model, loss, train, *args):
+        seen.append(train)
+        return original(model, loss, train, *args)
+
+    monkeypatch.setattr(module, "tune", tune)
+    tuner(class_weight="balanced").fit(X, Y, sample_weight=weight)
+    totals = np.bincount(seen[0].y.numpy(), seen[0].weight.numpy())
+    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+
+
+class Residual(nn.Module):
+    """A network that cannot be cut in two, since it is more than one step after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.below = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.Dropout(0.5))
+        self.above = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.preprocessing = Preprocessing(32, None)
+
+    def forward(self, pictures):
+        below = self.below(pictures)
+        return self.pool(below + self.above(below))
+
+
+def test_stages_below_learn_nothing_where_a_network_cannot_be_cut():
+    network = Residual()
+    model = FineTuneClassifier(
+        network, unfreeze=1, update_batch_norm=True, max_epochs=2, cache=None, random_state=0
+    ).fit(X, Y)
+    tuned = model.tuned_.network()
+    assert same(tuned.below.state_dict(), network.below.state_dict())
+    assert not same(tuned.above.state_dict(), network.above.state_dict())
+    upper = module.Tuned(tuned, nn.Identity())
+    tuned.above.requires_grad_(True)
+    upper.set_training(update_batch_norm=True)
+    assert upper.upper.above[1].training and not upper.upper.below[2].training
+
+
+def test_a_fit_that_fails_leaves_the_one_before():
+    model = tuner().fit(X, Y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="validation_fraction"):
+        model.set_params(early_stopping=True, validation_fraction=0.01).fit(X, Y)
+    with pytest.raises(TrainingDivergedError):
+        model.set_params(early_stopping=False, lr=1e30).fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
+def test_not_fitted(method):
+    with pytest.raises(NotFittedError):
+        getattr(FineTuneClassifier(), method)(X)
+
+
+@pytest.mark.parametrize("unfreeze", [0, 1])
+def test_frames_that_scikit_learn_is_told_to_give(unfreeze):
+    pytest.importorskip("pandas")
+    with sklearn.config_context(transform_output="pandas"):
+        model = tuner(unfreeze=unfreeze).fit(X, Y)
+        framed = model.predict_proba(X)
+        assert list(model.transform(X[:2]).columns) == list(model.get_feature_names_out())
+    np.testing.assert_array_equal(framed, tuner(unfreeze=unfreeze).fit(X, Y).predict_proba(X))
+
+
+def test_without_classes():
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        tuner().fit(X, None)
+
+
+def test_a_memory_limit_is_read_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(module.FineTuneFit, "run", None)
+    with pytest.raises(ValueError, match="lots"):
+        tuner(memory_limit="lots").fit(X, Y)
 
 
 def test_progress(capsys):

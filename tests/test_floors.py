@@ -13,6 +13,7 @@ PACKAGE = Path(sktransfer.__file__).parent
 #: Floor of each module, or of the subpackage that it lies in. Private modules that were split off
 #: a large one stand on steps below it: 0.1 and 0.2 lie between the floors 0 and 1.
 FLOORS = {
+    "_canonical": 0,
     "exceptions": 0,
     "_backbone_spec": 0.1,
     "_backbone_widths": 0.1,
@@ -44,6 +45,7 @@ FLOORS = {
     "_finetune_prediction": 2.2,
     "_head_fitting": 2.2,
     "_finetune_training": 2.3,
+    "_finetune_fit": 3.4,
     "augmentation": 3,
     "embedder": 3,
     "heads": 3,

@@ -30,7 +30,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
 from sktransfer import AugmentedClassifier, _head_penalty
-from sktransfer._head_fitting import seeded, stable
+from sktransfer._canonical import canonical
+from sktransfer._head_fitting import seeded
 from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
@@ -56,9 +57,9 @@ import sys, sktransfer.heads
 print("skorch" in sys.modules)
 from functools import partial
 import torch
-from sktransfer._head_fitting import stable
-inner = {"deep": [(len,)], "labels": set("jihgfedcba"), "start": torch.nn.init.ones_}
-print(stable({"params": inner, "module": partial(torch.nn.Linear, bias=False)}))
+from sktransfer._canonical import canonical
+inner = {"start": torch.nn.init.ones_, "labels": set("jihgfedcba"), "deep": [(len,)]}
+print(canonical({"params": inner, "module": partial(torch.nn.Linear, bias=False)}, "it"))
 """
     command = [sys.executable, "-c", code]
     return subprocess.check_output(command, env=other_hashes(), text=True).splitlines()
@@ -235,7 +236,12 @@ def test_optimizers(blobs, optimizer):
     assert head.score(*blobs) > 0.7
 
 
-def test_automatic_penalty_is_the_one_that_leaving_rows_out_prefers():
+# Rows of their own; pairs; pictures of one, two and three rows in no order.
+PICTURES = [np.arange(60), np.arange(60) // 2, np.random.RandomState(0).randint(0, 30, 60)]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_automatic_penalty_is_the_one_that_leaving_pictures_out_prefers(picture):
     X, y = make_classification(60, 20, n_informative=5, n_classes=3, flip_y=0.2, random_state=0)
     weight = np.where(np.arange(60) < 20, 2.0, 1.0)
     X -= weight @ X / weight.sum()
@@ -244,26 +250,27 @@ def test_automatic_penalty_is_the_one_that_leaving_rows_out_prefers():
     right = []
     for alpha in _head_penalty.STRENGTHS * norm * weight.sum() / 60:
         hits = 0.0
-        for row in range(60):
-            kept = np.arange(60) != row
+        for number in np.unique(picture):
+            kept = picture != number
             with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
                 ridge = Ridge(alpha).fit(X[kept], targets[kept], sample_weight=weight[kept])
-            hits += weight[row] * ((X[row] @ ridge.coef_.T + ridge.intercept_).argmax() == y[row])
+            predicted = (X[~kept] @ ridge.coef_.T + ridge.intercept_).argmax(axis=1)
+            hits += weight[~kept] @ (predicted == y[~kept])
         right.append(hits)
     smooth = np.convolve(np.pad(right, 1, mode="edge"), np.ones(3), mode="valid")
-    chosen = _head_penalty.ridge_of(X, y, weight) / norm / (1 / 3 * 2 / 3)
+    chosen = _head_penalty.ridge_of(X, y, weight, picture) / norm / (1 / 3 * 2 / 3)
     nearest = np.abs(np.log2(_head_penalty.STRENGTHS / chosen)).argmin()
     assert smooth[nearest] == smooth.max()
 
 
 def test_automatic_penalty_takes_any_rows():
     rows = np.random.default_rng(0).normal(size=(30, 4))
-    one = np.ones(30)
+    one, each = np.ones(30), np.arange(30)
     several = (rows[:, :2] > 0).astype(np.float32)
-    assert _head_penalty.ridge_of(rows, several, one) > 0
-    assert _head_penalty.ridge_of(rows[:1], np.array([0]), one[:1]) > 0
-    assert _head_penalty.ridge_of(np.zeros((30, 4)), several, one) > 0
-    assert _head_penalty.ridge_of(rows, np.zeros(30, int), one) > 0
+    assert _head_penalty.ridge_of(rows, several, one, each) > 0
+    assert _head_penalty.ridge_of(rows[:1], np.array([0]), one[:1], each[:1]) > 0
+    assert _head_penalty.ridge_of(np.zeros((30, 4)), several, one, each) > 0
+    assert _head_penalty.ridge_of(rows, np.zeros(30, int), one, each) > 0
 
 
 def test_biases_stay_free_of_weight_decay():
@@ -531,6 +538,51 @@ def test_resuming_gives_the_same_weights_bit_by_bit(blobs, tmp_path, schedule, e
     assert starts[0] == 1, "a finished fit is not resumed"
 
 
+def test_a_killed_fit_without_a_seed_goes_on_with_the_rows_it_validated_on(blobs, tmp_path):
+    head = HeadClassifier(early_stopping=True, max_epochs=8, checkpoint_dir=tmp_path)
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+            seen.append((len(net.history), dataset_valid.X))
+
+    with pytest.raises(Killed):
+        clone(head).set_params(callbacks=[Spy(), Killer(3)]).fit(*blobs)
+    n_killed = len(seen)
+    clone(head).set_params(callbacks=[Spy()]).fit(*blobs)
+    assert 1 < seen[n_killed][0] <= 4
+    assert torch.equal(seen[0][1], seen[n_killed][1])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(blobs, tmp_path):
+    class CtrlC(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    head = HeadClassifier(max_epochs=5, checkpoint_dir=tmp_path, random_state=0)
+    head.set_params(callbacks=[CtrlC()]).fit(*blobs)
+    assert head.n_epochs_ == head.best_epoch_ == 2
+    resumed = clone(head).set_params(callbacks=None).fit(*blobs)
+    whole = clone(head).set_params(callbacks=None, checkpoint_dir=None).fit(*blobs)
+    assert np.array_equal(weights(resumed), weights(whole))
+
+
+def test_a_damaged_checkpoint_is_named(blobs, tmp_path):
+    head = HeadClassifier(max_epochs=1, checkpoint_dir=tmp_path, random_state=0).fit(*blobs)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{file} cannot be read.*Delete it"):
+        head.fit(*blobs)
+
+
+def test_a_checkpoint_of_a_module_that_nothing_names_is_refused(blobs, tmp_path):
+    head = HeadClassifier(module=lambda **sizes: Own(**sizes), checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="no text tells what module is <function"):
+        head.fit(*blobs)
+
+
 def test_checkpoints_of_other_rows_and_parameters_have_files_of_their_own(blobs, tmp_path):
     X, y = blobs
     head = HeadClassifier(max_epochs=2, random_state=0, checkpoint_dir=tmp_path)
@@ -546,11 +598,66 @@ def test_text_of_parameters_is_the_same_in_each_process(other_process):
     def text(**changes):
         start = torch.nn.init.ones_
         inner = {"start": start, "labels": set("abcdefghij"), "deep": [(len,)], **changes}
-        return repr(stable({"module": partial(torch.nn.Linear, bias=False), "params": inner}))
+        params = {"params": inner, "module": partial(torch.nn.Linear, bias=False)}
+        return repr(canonical(params, "it"))
 
     assert other_process[1] == text()
     assert text() != text(start=torch.nn.init.zeros_)
-    assert stable(partial(Own, width=4)) != stable(partial(Own, width=5))
+    assert canonical(partial(Own, width=4), "it") != canonical(partial(Own, width=5), "it")
+
+
+# What goes with what
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"module": torch.nn.Linear, "activation": "tanh"}, "activation would be ignored"),
+        ({"module_params": {"width": 4}}, "arguments of module, which is None"),
+        ({"schedule": None, "schedule_params": {"gamma": 0.5}}, "arguments of schedule, which"),
+        ({"class_weight": {0: 0.0}}, "must be positive for every class"),
+        ({"early_stopping": True, "validation_splitter": iter([])}, "yields no split"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(blobs, params, message):
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier(**params).fit(*blobs)
+
+
+def test_arguments_of_the_optimizer_go_before_ours(blobs):
+    head = HeadClassifier(max_epochs=1, optimizer_params={"foreach": True}).fit(*blobs)
+    group = head.net_.optimizer_.param_groups[0]
+    assert group["foreach"] and not group["fused"]
+
+
+def test_a_device_may_be_torchs_own(blobs):
+    head = HeadClassifier(max_epochs=1, warm_start=True, device=torch.device("cpu")).fit(*blobs)
+    with pytest.raises(ValueError, match="cannot go on from a head on the device 'cpu'"):
+        head.set_params(device="cuda").fit(*blobs)
+
+
+def test_validation_rows_count_as_they_are_given(blobs):
+    X, y = blobs
+    rows = np.r_[np.zeros(9, int), np.arange(5)]
+    head = HeadClassifier(scoring="accuracy", early_stopping=True, max_epochs=3, random_state=0)
+    head.fit(X[20:], y[20:], X_val=X[rows], y_val=y[rows])
+    best = head.net_.history[head.best_epoch_ - 1, "valid_accuracy"]
+    assert best == pytest.approx(head.score(X[rows], y[rows]))
+
+
+def test_validation_loss_is_weighted_alike_however_rows_are_given(blobs):
+    X, y = blobs
+    head = HeadClassifier(class_weight={0: 1, 1: 9}, max_epochs=1, random_state=0)
+    fold = np.where(np.arange(len(X)) < 60, 0, -1)
+    given = clone(head).fit(X[60:], y[60:], X_val=X[:60], y_val=y[:60])
+    split = clone(head).set_params(validation_splitter=PredefinedSplit(fold)).fit(X, y)
+    losses = [h.net_.history[0, "valid_loss"] for h in (given, split)]
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_rows_that_are_no_whole_pictures_are_refused(blobs):
+    with pytest.raises(ValueError, match="no longer 7 views"):
+        HeadClassifier(rows_per_picture=7).fit(*blobs)
 
 
 # Progress and callbacks

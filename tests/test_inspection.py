@@ -7,6 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from sktransfer import (
+    AugmentedClassifier,
     FineTuneClassifier,
     HeadClassifier,
     ImageEmbedder,
@@ -86,6 +87,12 @@ def test_not_fitted():
 def test_other_estimators(estimator, hint):
     with pytest.raises(TypeError, match=hint):
         summary(estimator)
+
+
+def test_what_is_inside_of_a_fitted_wrapper_is_named(shapes):
+    wrapped = AugmentedClassifier(make_transfer_pipeline(cache=None), policy=None)
+    with pytest.raises(TypeError, match=r"Pass model\.estimator_\."):
+        summary(wrapped.fit(shapes.data, shapes.target))
 
 
 def test_without_torchinfo(monkeypatch):
