@@ -209,6 +209,7 @@ class FineTuneFit:
                 on_epoch,
             )
         model.eval()
+        head.net_.module_.to(head.net_.device)  # where the head was told to be
         tuned = None
         if self.n_unfrozen:
             is_whole = lower is None or not any(True for _ in lower.parameters())

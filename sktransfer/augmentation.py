@@ -98,12 +98,13 @@ class AugmentedClassifier(HoldsPolicy, MetaEstimatorMixin, ClassifierMixin, Base
 
     How inner splits stay clean: an integer, a splitter or an iterable that is found as ``cv`` or
     ``validation_splitter`` in any nested parameter splits the pictures as they were given, and all
-    views of a picture go along, also into the test side. ``HeadClassifier(early_stopping=True)``
-    gets such a split from its ``validation_fraction``. ``RidgeClassifierCV(cv=None)`` leaves out
-    single rows, which would be single views: it gets five folds of pictures. What splits rows in
-    ways that cannot be changed from outside is refused: ``early_stopping`` and ``oob_score`` of
-    scikit-learn's classifiers, ``SVC(probability=True)``, skorch's ``ValidSplit``. A classifier of
-    another make that splits its rows without any such parameter cannot be recognised.
+    views of a picture go along, also into the test side. A ``HeadClassifier`` is told how many rows
+    a picture has, for its validation share and for the rows that ``weight_decay="auto"`` leaves
+    out. ``RidgeClassifierCV(cv=None)`` leaves out single rows, which would be single views: it gets
+    five folds of pictures. What splits rows in ways that cannot be changed from outside is refused:
+    ``early_stopping`` and ``oob_score`` of scikit-learn's classifiers, ``SVC(probability=True)``,
+    skorch's ``ValidSplit``. A classifier of another make that splits its rows without any such
+    parameter cannot be recognised.
 
     Views of a transform of your own are stored under the names of its class and attributes and
     under what these hold: numbers, texts, arrays, containers of these, further transforms, and
