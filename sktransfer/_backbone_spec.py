@@ -1,9 +1,19 @@
 """What identifies a backbone: its name, weights, width and preprocessing."""
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def same_weights(fingerprint, other):
+    """Whether two fingerprints are of the same weights.
+
+    Those of own modules also say which code computes with the weights. Another Python compiles it
+    to other code, and what cannot be digested is told apart by instance: neither is a mismatch.
+    """
+    return fingerprint.partition(":code=")[0] == other.partition(":code=")[0]
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,12 @@ class Preprocessing:
             raise ValueError(
                 f'interpolation is "bilinear" or "bicubic", got {self.interpolation!r}.'
             )
+
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(map(isfinite, values)):
+                raise ValueError(f"{name} is three numbers, one for each channel; got {values}.")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std is divided by and must be positive; got {self.std}.")
 
     def for_size(self, image_size):
         """Return the same preprocessing for another picture size.

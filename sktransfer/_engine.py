@@ -223,7 +223,13 @@ def _checked(rows, spec, runtime):
             f"The backbone {spec.name!r} gave an output of shape {tuple(rows.shape)} for "
             f"{runtime.rows} pictures; expected ({runtime.rows}, {spec.n_features})."
         )
-    return np.asarray(rows)
+    rows = np.asarray(rows)
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            f"The backbone {spec.name!r} gave numbers that are not finite, in {runtime.precision}. "
+            'Check its weights; in half precision, try precision="float32".'
+        )
+    return rows
 
 
 def _embed_on_accelerator(read, runner, spec, runtime, groups):

@@ -177,6 +177,8 @@ class FineTuneFit:
         validation = {}
         if valid is not None and head.early_stopping:
             validation = {"X_val": rows[valid], "y_val": self.y[valid]}
+        # Pictures of weight zero are not learned from, but their classes are known.
+        train = np.union1d(train, np.flatnonzero(self.weight == 0))
         return head.fit(rows[train], self.y[train], sample_weight=self.weight[train], **validation)
 
     def fit_together(self, embedder, rows):

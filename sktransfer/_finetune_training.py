@@ -13,6 +13,7 @@ from torch import nn
 from ._finetune_data import batches
 from ._head_fitting import seeded
 from ._stages import backbone_stages
+from ._threads import usable_kernels
 from .exceptions import TrainingDivergedError
 
 __all__ = ["Tuned", "TuningData", "TuningSettings", "tune"]
@@ -174,7 +175,8 @@ def tune(model, loss, train, valid, settings, path=None, on_epoch=None):
     best_epoch : int
         Epoch whose weights the model has.
     """
-    return _Tuning(model, loss, train, valid, settings, path, on_epoch).run()
+    with usable_kernels():
+        return _Tuning(model, loss, train, valid, settings, path, on_epoch).run()
 
 
 class _Tuning:

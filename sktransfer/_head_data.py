@@ -10,6 +10,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -68,13 +70,23 @@ class TrainingRows(NamedTuple):
 
 def merge_rows(X, y, weight, rows_per_picture=1):
     """Leave out rows of weight zero, merge equal rows and sort by content."""
-    picture = np.arange(len(X)) // rows_per_picture
+    block = np.arange(len(X)) // rows_per_picture
     kept = weight > 0
     if not kept.all():
-        X, y, weight, picture = X[kept], y[kept], weight[kept], picture[kept]
-    _, first, group = np.unique(row_keys(X, y), return_index=True, return_inverse=True)
+        X, y, weight, block = X[kept], y[kept], weight[kept], block[kept]
+    features, keys = row_keys(X, y)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    picture = connected(features, block)
     weight = np.bincount(group, weights=weight)
     return TrainingRows(X[first], y[first], weight, renumbered(picture[first]))
+
+
+def connected(features, block):
+    """Number the pictures: rows of one block, and equal rows, are of the same one."""
+    _, features = np.unique(features, return_inverse=True)
+    n = max(features.max(), block.max()) + 1
+    edges = coo_matrix((np.ones(len(block)), (features, block + n)), shape=(2 * n, 2 * n))
+    return connected_components(edges, directed=False)[1][features]
 
 
 def sort_rows(X, y, weight):
@@ -82,7 +94,7 @@ def sort_rows(X, y, weight):
     kept = np.flatnonzero(weight > 0)
     if not len(kept):
         raise ValueError("There are no validation rows with a positive weight.")
-    kept = kept[np.argsort(row_keys(X[kept], y[kept]), kind="stable")]
+    kept = kept[np.argsort(row_keys(X[kept], y[kept])[1], kind="stable")]
     return TrainingRows(X[kept], y[kept], weight[kept], np.arange(len(kept)))
 
 
@@ -110,14 +122,15 @@ def check_blocks(n_rows, y, n_views):
 
 
 def row_keys(X, y):
-    """Return 16 bytes for each row that depend on its features and its target only."""
+    """Return 16 bytes for the features of each row, and 16 for features and target."""
     targets = np.ascontiguousarray(y.reshape(len(y), -1))
-    keys = []
+    features, both = [], []
     for row, target in zip(np.ascontiguousarray(X), targets, strict=True):
         key = blake2b(row, digest_size=16)
+        features.append(key.digest())
         key.update(target)
-        keys.append(key.digest())
-    return np.frombuffer(b"".join(keys), dtype="S16")
+        both.append(key.digest())
+    return tuple(np.frombuffer(b"".join(keys), dtype="S16") for keys in (features, both))
 
 
 def digest_rows(rows, description):
@@ -223,7 +236,8 @@ def class_factors(class_weight, classes, codes, weight):
         return np.ones(len(classes))
     if not isinstance(class_weight, dict):
         totals = np.bincount(codes, weight, minlength=len(classes))
-        return weight.sum() / (len(classes) * np.maximum(totals, np.finfo(float).tiny))
+        there = totals > 0
+        return np.where(there, weight.sum() / (there.sum() * np.where(there, totals, 1.0)), 1.0)
     factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     if not (factors > 0).all():
         raise ValueError(

@@ -20,7 +20,7 @@ from sktransfer._head_modules import (
     softmax,
 )
 from sktransfer._head_penalty import MOST_ROWS, ridge_of
-from sktransfer._threads import own_generators
+from sktransfer._threads import own_generators, usable_kernels
 
 __all__ = [
     "begin_training",
@@ -79,9 +79,11 @@ def check_structure(head, built_with):
 def same(value, other):
     """Whether two values of a parameter say the same, arrays in them included."""
     try:
-        return canonical(value, "it") == canonical(other, "it")
+        return bool(value == other) or canonical(value, "it") == canonical(other, "it")
     except NoTextError:
-        return value is other or bool(value == other)
+        return False
+    except ValueError:  # arrays have no single truth
+        return canonical(value, "it") == canonical(other, "it")
 
 
 def check_device(head, net):
@@ -122,7 +124,7 @@ def seeded(seed, device):
     """Seed torch's generators for a while and leave them as they were; other threads wait."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
-    with own_generators(devices):
+    with own_generators(devices), usable_kernels():
         torch.manual_seed(seed)
         yield
 
@@ -196,6 +198,13 @@ def optimizer_of(head, rows, mean, scale):
         raise ValueError(
             f"{name_of(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
+        )
+    told = {"lr": head.lr, "weight_decay": head.weight_decay}
+    twice = [name for name, value in told.items() if name in asked and value != "auto"]
+    if twice:
+        raise ValueError(
+            f"{twice[0]}={told[twice[0]]!r} and optimizer_params={asked!r} both say what the "
+            f"optimiser's {twice[0]} is. Leave one of them out."
         )
     return optimizer, {**params, **asked}
 

@@ -7,6 +7,9 @@ from .exceptions import UnreadableImage
 
 __all__ = ["read_file", "working_directory"]
 
+#: Larger files are refused unread: no picture of a size that is decoded has as many bytes.
+MAX_BYTES = 2 * 1024**3
+
 # Without waiting for the other end of a pipe; Windows would translate the ends of lines.
 _TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -38,6 +41,10 @@ def _read_open_file(file):
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableImage(_irregular_reason(status.st_mode))
+    if status.st_size > MAX_BYTES:
+        raise UnreadableImage(
+            f"the file has {status.st_size:,} bytes, more than a picture has ({MAX_BYTES:,})"
+        )
     data = os.read(file, status.st_size + 1)
     if len(data) == status.st_size:
         return data

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from . import _networks
 from ._backbone_spec import BackboneSpec, Preprocessing
@@ -39,6 +39,7 @@ def resolve_named(name, weights, image_size):
     if name.startswith(TIMM):
         return _resolve_timm(name, _read_choice(weights), image_size)
     if name in TORCHVISION_WIDTHS:
+        _check_enum(name, weights)
         return _resolve_torchvision(name, _read_choice(weights), image_size)
     raise _unknown(name, [*_networks.BUNDLED_WIDTHS, *_networks.torchvision_names()])
 
@@ -83,6 +84,18 @@ def _read_choice(weights):
         'weights is "DEFAULT", the name of official weights, the path of a weights file or None; '
         f"got {type(weights)}."
     )
+
+
+def _check_enum(name, weights):
+    """Check that torchvision's own weights are meant for this network."""
+    if not isinstance(weights, torchvision.models.WeightsEnum):
+        return
+    expected = torchvision.models.get_model_weights(name)
+    if not isinstance(weights, expected):
+        raise WeightsError(
+            f"{weights} are weights of another network than {name!r}, whose are "
+            f"{[str(member) for member in expected]}."
+        )
 
 
 def _random_fingerprint(family, name):
@@ -182,7 +195,8 @@ def _resolve_bundled(name, weights, image_size):
         raise WeightsError(
             f'The bundled {name!r} has one set of weights, "DEFAULT"; got {weights!r}.'
         )
-    preprocessing = _bundled_preprocessing(weights if isinstance(weights, Path) else _own(name))
+    file = weights if isinstance(weights, Path) else _own(name)
+    preprocessing = _bundled_preprocessing(name, file)
     if image_size is not None:
         _check_smallest(name, image_size, _BUNDLED_MIN_SIZE)
         preprocessing = preprocessing.for_size(image_size)
@@ -199,29 +213,47 @@ def _own(name):
     return _BUNDLED_FOLDER / f"{name}.safetensors"
 
 
-def _bundled_preprocessing(file):
-    """Read the preprocessing from the header of the weights file; it belongs to the weights."""
-    return _preprocessing_of_version(file, file_digest(file))  # a missing file is reported as such
+def _bundled_preprocessing(name, file):
+    """Read the preprocessing from the header of a weights file: it belongs to the weights.
+
+    A file without one, such as a ``.pth``, is taken to hold weights for that of the bundled file.
+    """
+    for source in (file, _own(name)):
+        header = _header_of_version(source, file_digest(source))  # reports a missing file as such
+        if "image_size" in header:
+            return _preprocessing_in(header, source)
+    raise WeightsError(f"{str(_own(name))!r} has lost its header. Hint: install sktransfer again.")
 
 
 @cache
-def _preprocessing_of_version(file, digest):
+def _header_of_version(file, digest):
     """Read it once for each content: every `fit` and `transform` asks."""
-    header = {}
-    if file.suffix == ".safetensors":
+    if file.suffix != ".safetensors":
+        return {}
+    try:
         with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-    numbers = {
-        key: tuple(float(v) for v in re.findall(r"[\d.]+", header[key]))
-        for key in ("mean", "std")
-        if key in header
-    }
-    return Preprocessing(
-        int(header.get("image_size", 128)),
-        int(header["resize_size"]) if header.get("resize_size") else None,
-        header.get("interpolation", "bilinear"),
-        **numbers,
-    )
+            return opened.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"The weights file {str(file)!r} is broken: {error}.") from error
+
+
+def _preprocessing_in(header, file):
+    try:
+        numbers = {
+            key: tuple(float(v) for v in re.findall(r"[-+.\deE]+", header[key]))
+            for key in ("mean", "std")
+            if key in header
+        }
+        return Preprocessing(
+            int(header["image_size"]),
+            int(header["resize_size"]) if header.get("resize_size") else None,
+            header.get("interpolation", "bilinear"),
+            **numbers,
+        )
+    except ValueError as error:
+        raise WeightsError(
+            f"The header of {str(file)!r} describes no preprocessing: {error}. It is {header}."
+        ) from error
 
 
 def _bundled_fingerprint(name, weights):
@@ -261,6 +293,11 @@ def _timm_architecture(name, weights):
         raise _unknown(name, [TIMM + known for known in timm.list_models()])
     tags = [full.partition(".")[2] for full in timm.list_models(base, pretrained=True)]
     if isinstance(weights, str):
+        if tag and weights not in ("DEFAULT", tag):
+            raise WeightsError(
+                f"{name!r} names the weights {tag!r}, and weights={weights!r} others. Leave one of "
+                "them out."
+            )
         tag = tag if weights == "DEFAULT" else weights
         if not tags or (tag and tag not in tags):
             raise WeightsError(

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from ._backbone_spec import BackboneSpec, Preprocessing
+from ._threads import usable_kernels
 
 #: Packages whose functions and classes are known by their names.
 _LIBRARIES = {"torch", "torchvision", "timm", "numpy", "sktransfer", *sys.stdlib_module_names}
@@ -257,7 +258,7 @@ def frozen_copy(module):
 
 def _probe_width(module, image_size):
     """Run one black picture to learn the width of the embedding."""
-    with torch.inference_mode():
+    with torch.inference_mode(), usable_kernels():
         output = frozen_copy(module)(torch.zeros(1, 3, image_size, image_size))
     if not torch.is_tensor(output) or output.ndim != 2 or len(output) != 1:
         got = tuple(output.shape) if torch.is_tensor(output) else type(output)

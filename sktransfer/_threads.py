@@ -22,12 +22,14 @@ _pools = {}  # (process id, number of threads) -> pool
 _callers = 0
 _share_before = 1  # what torch was told before the first caller came in
 _generators = threading.RLock()
+_forked = False
 
 
 def _reset():
     """Begin anew in a forked child, whatever the parent held at that moment."""
-    global _lock, _callers, _generators
+    global _lock, _callers, _generators, _forked
     _lock, _callers, _generators = threading.Lock(), 0, threading.RLock()
+    _forked = True
     _pools.clear()
 
 
@@ -89,6 +91,20 @@ def single_threaded_kernels():
             # The setting is partly the thread's own and partly the process's (MKL). Others are
             # still at work: one of the pool's threads sets the process's part back to 1.
             shared_pool().submit(torch.set_num_threads, 1)
+
+
+@contextmanager
+def usable_kernels():
+    """Let torch's kernels use the threads that there are.
+
+    A forked child has none of those that its parent's kernels had, and would wait for them for
+    ever: its kernels use one thread.
+    """
+    if not _forked:
+        yield
+        return
+    with single_threaded_kernels():
+        yield
 
 
 @contextmanager

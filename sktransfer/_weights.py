@@ -22,6 +22,7 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 TIMEOUT = 60
 _CHUNK = 1 << 20
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_DEEPEST_WRAPPER = 3
 # "module." comes from DataParallel, "_orig_mod." from torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # DenseNet checkpoints from before torch 0.4 have a dot inside their layer names.
@@ -74,17 +75,22 @@ def read_state(path):
 
 def _unwrap(content, path):
     """Find the dictionary of tensors in what a checkpoint file holds."""
-    for key in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return _unwrap(content[key], path)
-    if isinstance(content, dict) and any(torch.is_tensor(value) for value in content.values()):
+    for _ in range(_DEEPEST_WRAPPER):
+        inside = [content.get(key) for key in _WRAPPERS] if isinstance(content, dict) else []
+        content = next((value for value in inside if isinstance(value, dict)), content)
+    if isinstance(content, dict) and content and all(map(_is_entry, content.items())):
         return content
     raise WeightsError(
-        f"The weights file {str(path)!r} holds no dictionary of tensors: it is a "
+        f"The weights file {str(path)!r} holds no dictionary of dense tensors by name: it is a "
         f"{type(content).__name__}"
         + (f" with the keys {sorted(map(str, content))[:8]}" if isinstance(content, dict) else "")
         + ".\nHint: save `network.state_dict()`."
     )
+
+
+def _is_entry(item):
+    name, value = item
+    return isinstance(name, str) and torch.is_tensor(value) and value.layout is torch.strided
 
 
 def _rename(state):
@@ -117,8 +123,9 @@ def fit_state(network, state, dropped, what):
         What is being loaded into what, for error messages.
     """
     kept = OrderedDict((k, v) for k, v in state.items() if not k.startswith(dropped))
-    own = network.state_dict()._metadata.get("", {})
-    kept._metadata = getattr(state, "_metadata", {"": own})
+    own = network.state_dict()
+    kept._metadata = getattr(state, "_metadata", {"": own._metadata.get("", {})})
+    _check_dtypes(kept, own, what)
     try:
         missing, unexpected = network.load_state_dict(kept, strict=False)
     except RuntimeError as error:
@@ -132,6 +139,20 @@ def fit_state(network, state, dropped, what):
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise WeightsError(_name_mismatch(what, missing, unexpected, len(own_names(network))))
+
+
+def _check_dtypes(state, own, what):
+    """Check that no numbers are cut to what the network computes with: quantised, complex ones."""
+    other = [
+        f"{name}: {value.dtype}"
+        for name, value in state.items()
+        if name in own and own[name].is_floating_point() and not value.is_floating_point()
+    ]
+    if other:
+        raise WeightsError(
+            f"{what}: {len(other)} tensor(s) hold no floating-point numbers:\n{_listed(other)}\n"
+            "Likely reason: a quantised network. Hint: save the one that it was made from."
+        )
 
 
 def own_names(network):

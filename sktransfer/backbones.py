@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from torch import nn
 
 from . import _networks
-from ._backbone_spec import BackboneSpec, Preprocessing
+from ._backbone_spec import BackboneSpec, Preprocessing, same_weights
 from ._named_backbones import TIMM, load_named, named_fingerprint, resolve_named
 from ._own_modules import frozen_copy, module_fingerprint, resolve_module
 from ._stages import backbone_stages, split_backbone
@@ -241,13 +241,9 @@ def _load(spec):
 
 def _check_fingerprint(spec):
     expected = spec.fingerprint
-    if spec.module is None:
-        found = named_fingerprint(spec)
-    else:
-        # Another Python compiles the same forward to other code; the weights are what must agree.
-        texts = module_fingerprint(spec.module), expected
-        found, expected = (text.partition(":code=")[0] for text in texts)
-    if found != expected:
+    own = spec.module is not None
+    found = module_fingerprint(spec.module) if own else named_fingerprint(spec)
+    if not same_weights(found, expected):
         raise FingerprintMismatchError(
             f"The weights of {spec.name!r} are not those with which the estimator was fitted.\n"
             f"  expected: {expected}\n  found:    {found}\n"

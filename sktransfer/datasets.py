@@ -194,12 +194,20 @@ def _holds_only_folders(path, extensions):
 
 
 def _pictures_below(folder, extensions):
-    found = []
-    for parent, folders, files in os.walk(folder):
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        # Links may lead back to where they are.
+        real = os.path.realpath(parent)
         # os.walk descends into what is left in this very list.
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        files = files if real not in seen else []
+        seen.add(real)
         found += [os.path.join(parent, name) for name in files if _is_picture(name, extensions)]
     return sorted(found)
+
+
+def _raise(error):
+    raise error
 
 
 def _check_no_class_is_empty(root, pictures, extensions):
@@ -342,6 +350,10 @@ def _read_table(path, columns, delimiter, encoding):
             return [_as_row(path, header, cells, reader.line_num) for cells in reader if cells]
     except FileNotFoundError:
         raise FileNotFoundError(f"csv: there is no table {path}.") from None
+    except LookupError:
+        raise ValueError(
+            f'encoding={encoding!r} is none that Python knows; try "utf-8-sig" or "latin-1".'
+        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "

@@ -1,11 +1,12 @@
 """Figures of a training and of what a model says of pictures, in the manner of scikit-learn."""
 
+from numbers import Integral
 from textwrap import fill
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch.nn.functional import interpolate
 
@@ -181,13 +182,13 @@ class TrainingHistoryDisplay:
         plt = _import_pyplot("TrainingHistoryDisplay")
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
+            ax.xaxis.get_major_locator().set_params(integer=True)
         self.lines_ = []
         for name, values in self.curves.items():
             label = {"train": "training", "valid": "validation"}[name.partition("_")[0]]
             self.lines_ += ax.plot(self.epochs, values, **{"label": label, **line_kw})
         if self.best_epoch is not None:
             ax.axvline(self.best_epoch, color="grey", linestyle=":", label="weights kept")
-        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="epoch", ylabel=self.metric)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
@@ -397,6 +398,7 @@ class PredictionGridDisplay:
         MissingExtraError
             If matplotlib is not installed (extra ``report``).
         """
+        check_scalar(n_pictures, "n_pictures", Integral, min_val=1)
         pictures = check_images(X)
         check_consistent_length(pictures, y_true, y_pred, confidence)
         y_true, y_pred, confidence = (
@@ -437,6 +439,7 @@ class PredictionGridDisplay:
             If matplotlib is not installed (extra ``report``).
         """
         plt = _import_pyplot("PredictionGridDisplay")
+        check_scalar(n_columns, "n_columns", Integral, min_val=1)
         n_columns = min(n_columns, len(self.pictures))
         n_rows = -(-len(self.pictures) // n_columns)
         if figure is None:
@@ -448,7 +451,9 @@ class PredictionGridDisplay:
             ax.set_axis_off()
         for number, (ax, picture) in enumerate(zip(self.axes_.flat, self.pictures, strict=False)):
             _draw(ax, picture)
-            ax.set_title(*self._caption(number), fontsize="small")
+            text, color = self._caption(number)
+            # A dollar sign in a name or a file begins no formula.
+            ax.set_title(text, color=color, fontsize="small", parse_math=False)
         return self
 
     def _caption(self, number):
@@ -461,7 +466,7 @@ class PredictionGridDisplay:
             right = self.y_pred[number] == self.y_true[number]
             color = _RIGHT if right else _WRONG
             lines += [] if right else [fill(f"is {self.y_true[number]}", _LINE)]
-        return "\n".join(lines), {"color": color}
+        return "\n".join(lines), color
 
 
 def _wrong(y_true, y_pred, confidence):
@@ -494,6 +499,6 @@ def _thumbnail(picture):
 def _draw(ax, picture):
     if isinstance(picture, str):
         reason = fill(f"cannot be read: {picture}", _LINE)
-        ax.text(0.5, 0.5, reason, ha="center", va="center", fontsize="small")
+        ax.text(0.5, 0.5, reason, ha="center", va="center", fontsize="small", parse_math=False)
         return
     ax.imshow(picture)

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ._backbone_spec import same_weights
 from ._engine import embed, runner_for
 from ._runners import resolve_runtime
 from ._store import OPENVINO, EmbeddingStore, digest_all, embed_once, resolve_cache_root
@@ -263,7 +264,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         return spec, runtime
 
     def _check_fingerprint(self, spec):
-        if spec.fingerprint != self.fingerprint_:
+        if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
                 f"This embedder was fitted with the weights {self.fingerprint_}, and here "
                 f"{spec.name!r} has {spec.fingerprint}. Bring back the expected weights, or fit "

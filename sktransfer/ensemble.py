@@ -4,6 +4,7 @@ from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from torch import nn
 
 from .embedder import ImageEmbedder
 from .heads import HeadClassifier
@@ -113,13 +114,14 @@ def make_transfer_stack(
 
 def _named(backbones):
     """(name, backbone) of each branch."""
-    if isinstance(backbones, str) or not len(backbones):
+    several = not isinstance(backbones, (str, nn.Module)) and list(backbones)
+    if not several:
         raise ValueError(
             f'backbones is a list such as ["resnet50", "mobilenet_v2"], got {backbones!r}.'
         )
     branches = [
         branch if isinstance(branch, tuple) else (_branch_name(branch), branch)
-        for branch in backbones
+        for branch in several
     ]
     names = [name for name, _ in branches]
     if len(set(names)) < len(names):

@@ -1,5 +1,6 @@
 """Heads: classifiers that learn on embeddings, trained by gradient descent."""
 
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -43,6 +44,7 @@ from sktransfer._head_fitting import (
 )
 from sktransfer._head_modules import ACTIVATIONS, OPTIMIZERS
 from sktransfer._lr_range import LearningRateCurve, losses_while_growing, lr_range_test
+from sktransfer._threads import usable_kernels
 from sktransfer.images import holds_pictures
 
 __all__ = ["HeadClassifier", "LearningRateCurve", "lr_range_test"]
@@ -370,11 +372,12 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             If the loss becomes NaN or infinite.
         """
         going_on = self.warm_start and hasattr(self, "net_")
-        X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
-        self._learn_classes(y, weight, keep=going_on)
-        train, valid = self._divide(X, y, weight, X_val, y_val)
-        vars(self).pop("_rng", None)  # partial_fit begins anew after a fit
-        return self._train(train, valid, check_random_state(self.random_state), going_on)
+        with unchanged_by_errors(self):
+            X, y, weight = self._check_rows(X, y, sample_weight, reset=not going_on)
+            self._learn_classes(y, weight, keep=going_on)
+            train, valid = self._divide(X, y, weight, X_val, y_val)
+            vars(self).pop("_rng", None)  # partial_fit begins anew after a fit
+            return self._train(train, valid, check_random_state(self.random_state), going_on)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -407,12 +410,13 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check_incremental()
         first = not hasattr(self, "net_")
-        X, y, weight = self._check_rows(X, y, sample_weight, reset=first)
-        self._announce_classes(y, classes, first)
-        if not hasattr(self, "_rng"):  # an int must not give every call the same order of rows
-            self._rng = check_random_state(self.random_state)
-        rows, _ = self._weighted(self._merged(X, self._encode(y), weight))
-        return self._train(rows, None, self._rng, not first, incremental=True)
+        with unchanged_by_errors(self):
+            X, y, weight = self._check_rows(X, y, sample_weight, reset=first)
+            self._announce_classes(y, classes, first)
+            if not hasattr(self, "_rng"):  # an int must not give every call the same order of rows
+                self._rng = check_random_state(self.random_state)
+            rows, _ = self._weighted(self._merged(X, self._encode(y), weight))
+            return self._train(rows, None, self._rng, not first, incremental=True)
 
     def decision_function(self, X):
         """Return logits.
@@ -475,7 +479,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=np.float32, ensure_all_finite=False)
         check_finite(X)
         X = np.require(X, requirements=["C", "W"])  # torch takes no read-only memory
-        return self.net_.forward(torch.from_numpy(X)).numpy()
+        with usable_kernels():
+            return self.net_.forward(torch.from_numpy(X)).numpy()
 
     def _check_rows(self, X, y, sample_weight, reset):
         """Return features as float32, targets as an array, and weights."""
@@ -514,6 +519,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             classes = np.arange(y.shape[1]) if classes is None else classes
         _check_partial_fit_first_call(self, classes)
         if first:
+            if y.ndim == 1:
+                check_two_classes(self.classes_, np.ones(len(self.classes_)))
             several = "multilabel-indicator" if y.ndim == 2 else None
             self.target_type_ = several or ("binary" if len(self.classes_) == 2 else "multiclass")
 
@@ -639,6 +646,18 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
                 TensorRows.from_arrays(rows, net.module_, device), self.batch_size, True
             )
             return list(losses_while_growing(net, batches, rates))
+
+
+@contextmanager
+def unchanged_by_errors(estimator):
+    """Leave an estimator as it was when what is done to it fails: its attributes go together."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def first_split(splitter, X, y):

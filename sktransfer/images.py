@@ -525,7 +525,9 @@ def _tensor_to_array(tensor):
         raise UnreadableImage(
             f"the tensor has shape {tuple(tensor.shape)}; expected (C, H, W) with C 1, 3 or 4"
         )
-    tensor = tensor.detach().cpu().permute(1, 2, 0)
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        raise UnreadableImage("the tensor is sparse or has no memory; expected a dense one")
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().permute(1, 2, 0)
     # numpy has no bfloat16, and no picture needs more than float32.
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 

@@ -274,6 +274,13 @@ def test_weights_of_another_network_say_what_does_not_fit(file_of, loaded_as, me
     assert "w.pth" in str(caught.value) and ".weight" in str(caught.value)
 
 
+def in_itself():
+    """A dictionary that holds itself."""
+    outer = {}
+    outer["model"] = outer
+    return outer
+
+
 class Surprise:
     """What a pickle may hide."""
 
@@ -290,6 +297,9 @@ class Surprise:
         ("w.pth", lambda path: torch.save(Surprise(), path), "more than tensors"),
         ("w.pth", lambda path: torch.save([1, 2], path), "it is a list"),
         ("w.pth", lambda path: torch.save({"epoch": 2}, path), r"keys \['epoch'\]"),
+        ("w.pth", lambda path: torch.save({0: torch.ones(2)}, path), r"keys \['0'\]"),
+        ("w.pth", lambda path: torch.save({"a": torch.ones(2), "b": 3}, path), "no dict"),
+        ("w.pth", lambda path: torch.save(in_itself(), path), r"keys \['model'\]"),
     ],
 )
 def test_files_that_hold_no_weights(name, write, message, tmp_path):
@@ -297,6 +307,13 @@ def test_files_that_hold_no_weights(name, write, message, tmp_path):
     spec = resolve_backbone(SMALL, tmp_path / name)
     with pytest.raises(WeightsError, match=message):
         load_backbone(spec)
+
+
+def test_numbers_that_would_be_cut_are_refused(tmp_path):
+    state = {k: v.to(torch.int8) for k, v in build(SMALL).state_dict().items() if v.ndim}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"no floating-point numbers:\n.*int8"):
+        load_backbone(resolve_backbone(SMALL, tmp_path / "w.pth"))
 
 
 def test_missing_file_and_wrong_ending_are_found_before_loading(tmp_path):
@@ -318,6 +335,13 @@ def test_official_weights_resolve_without_a_download(monkeypatch, tmp_path):
     assert spec != resolve_backbone("resnet50", "IMAGENET1K_V1")
     assert not list(tmp_path.iterdir())
     assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_weights_of_torchvision_are_those_of_the_network():
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    assert resolve_backbone("resnet18", weights) == resolve_backbone("resnet18", "IMAGENET1K_V1")
+    with pytest.raises(WeightsError, match="another network than 'resnet50'"):
+        resolve_backbone("resnet50", weights)
 
 
 def test_unknown_member_lists_those_there_are():
@@ -392,7 +416,17 @@ def test_preprocessing_scales_and_has_a_key():
     assert base.key() == Preprocessing(224, 232).key()
 
 
-@pytest.mark.parametrize("wrong", [(0, None), (224, 0), (224, 256, "nearest")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0, None),
+        (224, 0),
+        (224, 256, "nearest"),
+        (224, 256, "bilinear", (0.5, 0.5)),
+        (224, 256, "bilinear", (0.5, 0.5, float("nan"))),
+        (224, 256, "bilinear", (0.5, 0.5, 0.5), (1.0, 1.0, 0.0)),
+    ],
+)
 def test_preprocessing_refuses_what_it_cannot_do(wrong):
     with pytest.raises(ValueError):
         Preprocessing(*wrong)
@@ -670,6 +704,34 @@ def test_preprocessing_travels_in_the_header_of_bundled_weights(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["tiny_mobilenet", "tiny_resnet"])
+def test_bundled_weights_in_another_file_keep_their_preprocessing(name, tmp_path):
+    torch.save(dict(read_state(_named_backbones._own(name))), tmp_path / "w.pth")
+    expected = resolve_backbone(name).preprocessing
+    assert resolve_backbone(name, tmp_path / "w.pth").preprocessing == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"image_size": "abc"},
+        {"image_size": "0"},
+        {"image_size": "96", "mean": "1e-3, -0.2"},
+        {"image_size": "96", "std": "0, 0, 0"},
+    ],
+)
+def test_a_header_that_makes_no_sense_is_a_weights_error(header, tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "w.safetensors", metadata=header)
+    with pytest.raises(WeightsError, match="describes no preprocessing"):
+        resolve_backbone("tiny_resnet", tmp_path / "w.safetensors")
+
+
+def test_a_broken_file_of_bundled_weights_is_a_weights_error(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"cut")
+    with pytest.raises(WeightsError, match="is broken"):
+        resolve_backbone("tiny_resnet", tmp_path / "w.safetensors")
+
+
 # ---------------------------------------------------------------------------------------- timm
 
 
@@ -714,6 +776,13 @@ def test_timm_tags_are_weights():
     assert "timm/resnet18.a2_in1k" in spec.fingerprint
     with pytest.raises(WeightsError, match=r"it has \['a1_in1k'"):
         resolve_backbone("timm:resnet18", "a9_in1k")
+
+
+def test_timm_tags_do_not_contradict_each_other():
+    pytest.importorskip("timm")
+    assert resolve_backbone("timm:resnet18.a2_in1k", "a2_in1k")
+    with pytest.raises(WeightsError, match="names the weights 'a1_in1k', and weights='a2_in1k'"):
+        resolve_backbone("timm:resnet18.a1_in1k", "a2_in1k")
 
 
 def test_timm_unknown_name_suggests_the_nearest():

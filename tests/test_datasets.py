@@ -78,6 +78,14 @@ def test_a_class_folder_may_be_a_link(tmp_path):
     assert load_image_folder(tmp_path / "pets").target.tolist() == ["cat", "dog"]
 
 
+def test_linked_folders_are_searched_once(tmp_path):
+    touch(tmp_path, "elsewhere/b.jpg", "pets/cat/a.jpg", "pets/dog/c.jpg")
+    (tmp_path / "pets" / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "pets" / "cat")
+    found = load_image_folder(tmp_path / "pets")
+    assert [Path(path).name for path in found.data] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
 def test_empty_classes_are_named(tmp_path):
     touch(tmp_path, "dog/b.jpg", "cat/a.txt", "cat/b.psd")
     (tmp_path / "ant").mkdir()

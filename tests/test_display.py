@@ -153,6 +153,29 @@ def test_pictures_without_classes_in_a_figure_of_ones_own(shapes, tmp_path):
     assert text.startswith("cannot be read") and not display.axes_[0, 1].get_images()
 
 
+def test_dollars_begin_no_formula(tmp_path):
+    (tmp_path / "evil.jpg").write_bytes(rb"<?php $\x=1; $y ?> " * 5)
+    display = PredictionGridDisplay.from_predictions(
+        [str(tmp_path / "evil.jpg"), np.zeros((8, 8), np.uint8)], None, [r"$\foo$", "$5 to $9"]
+    )
+    display.figure_.savefig(tmp_path / "figure.png")
+    assert titles(display) == [r"$\foo$", "$5 to $9"]
+
+
+def test_axes_of_ones_own_keep_their_ticks():
+    _, ax = plt.subplots()
+    ax.set_xscale("log")
+    rows = [{"epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2, 3)]
+    TrainingHistoryDisplay.from_history(rows, ax=ax)
+    assert ax.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("sizes", [{"n_pictures": 0}, {"n_columns": 0}])
+def test_a_grid_has_cells(sizes, shapes):
+    with pytest.raises(ValueError, match=f"{next(iter(sizes))} == 0, must be >= 1"):
+        PredictionGridDisplay.from_predictions(shapes.data, None, shapes.target, **sizes)
+
+
 def test_nothing_to_draw(shapes):
     with pytest.raises(ValueError, match="pass y"):
         PredictionGridDisplay.from_predictions(shapes.data, None, shapes.target, wrong_only=True)

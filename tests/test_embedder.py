@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -407,6 +409,61 @@ def test_an_own_module_that_changes_its_width_is_reported(pictures):
 
     with pytest.raises(ValueError, match=r"expected \(4, 5\)"):
         ImageEmbedder(Fickle(), cache=None).fit_transform(pictures)
+
+
+def test_numbers_that_are_not_finite_are_reported(pictures):
+    class Lost(nn.Module):
+        def forward(self, pixels):
+            return pixels.mean((2, 3)).log()  # of a negative number
+
+    lost = Lost()
+    lost.preprocessing = Preprocessing(8, None, mean=(9.0, 9.0, 9.0))
+    with pytest.raises(ValueError, match=r"Lost' gave numbers that are not finite, in float32"):
+        ImageEmbedder(lost, cache=None).fit_transform(pictures)
+
+
+class Undigested(nn.Module):
+    """Nobody can say in which order its pairs are, so that each instance has its own rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.pairs = {("a", 1), ("b", 2)}
+
+    def forward(self, pixels):
+        return pixels.mean((2, 3))
+
+
+def test_a_fitted_embedder_with_any_module_can_be_pickled(pictures):
+    embedder = ImageEmbedder(Undigested(), cache=None).fit(pictures)
+    again = pickle.loads(pickle.dumps(embedder))
+    np.testing.assert_array_equal(again.transform(pictures), embedder.transform(pictures))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_own_modules_and_heads_work_in_a_forked_child():
+    program = """
+import os, signal
+import numpy as np, torch
+from sktransfer import HeadClassifier, ImageEmbedder
+from sktransfer.datasets import make_shapes
+torch.set_num_threads(2)
+torch.nn.Conv2d(3, 32, 7)(torch.randn(4, 3, 224, 224))  # the threads of the kernels are there
+network = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 32, 7), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+)
+shapes = make_shapes(40, random_state=0)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    rows = ImageEmbedder(network, cache=None).fit_transform(shapes.data)
+    wide = np.tile(rows, (10, 40))
+    HeadClassifier((256,), max_epochs=2).fit(wide, np.tile(shapes.target, 10)).predict(wide)
+    os._exit(0)
+done = os.waitpid(child, 0)[1]
+assert done == 0, done
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
 
 
 def test_an_error_inside_the_network_is_not_swallowed(pictures):

@@ -7,6 +7,7 @@ from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
+from torch import nn
 
 from sktransfer import HeadClassifier, ImageEmbedder, make_transfer_pipeline, make_transfer_stack
 
@@ -48,7 +49,7 @@ def test_two_branches_of_one_name_are_refused():
         make_transfer_stack(["tiny_resnet", "tiny_resnet"])
 
 
-@pytest.mark.parametrize("backbones", ["resnet50", []])
+@pytest.mark.parametrize("backbones", ["resnet50", [], nn.Sequential(nn.Flatten())])
 def test_backbones_is_a_list(backbones):
     with pytest.raises(ValueError, match="backbones is a list such as"):
         make_transfer_stack(backbones)

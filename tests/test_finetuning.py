@@ -671,6 +671,13 @@ def test_a_memory_limit_is_read_before_anything_is_trained(monkeypatch):
         tuner(memory_limit="lots").fit(X, Y)
 
 
+def test_a_class_without_weight_is_known_and_not_learned():
+    weight = np.where(Y == "triangle", 0.0, 1.0)  # the last one
+    model = tuner().fit(X, Y, sample_weight=weight)
+    assert model.classes_.tolist() == np.unique(Y).tolist()
+    assert "triangle" not in model.predict(X)
+
+
 def test_progress(capsys):
     tuner(verbose=2).fit(X, Y)
     assert capsys.readouterr().out.count("train_loss") == 3

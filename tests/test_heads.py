@@ -21,6 +21,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
 from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.multioutput import MultiOutputClassifier
@@ -31,6 +32,7 @@ from skorch.callbacks import Callback
 
 from sktransfer import AugmentedClassifier, _head_penalty
 from sktransfer._canonical import canonical
+from sktransfer._head_data import digest_rows, merge_rows, split_rows
 from sktransfer._head_fitting import seeded
 from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import TrainingDivergedError
@@ -653,6 +655,61 @@ def test_validation_loss_is_weighted_alike_however_rows_are_given(blobs):
     split = clone(head).set_params(validation_splitter=PredefinedSplit(fold)).fit(X, y)
     losses = [h.net_.history[0, "valid_loss"] for h in (given, split)]
     assert losses[0] == pytest.approx(losses[1])
+
+
+def test_what_fails_leaves_a_head_as_it_was(blobs):
+    X, y = blobs
+    head = HeadClassifier(max_epochs=2, random_state=0)
+    with pytest.raises(ValueError, match="name them all"):
+        head.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="at least two classes"):
+        head.partial_fit(X, np.zeros(len(X)), classes=[0])
+    with pytest.raises(NotFittedError):
+        head.predict(X)
+    head.partial_fit(X, y, classes=[0, 1, 2])
+    before = head.fit(X, y).predict(X)
+    with pytest.raises(ValueError, match="0 sample"):
+        head.fit(X, y > 1, X_val=X[:0], y_val=y[:0])
+    assert np.array_equal(head.predict(X), before)
+
+
+def test_balanced_weights_where_a_class_has_none(blobs):
+    X, y = blobs
+    head = HeadClassifier(class_weight="balanced", early_stopping=True, max_epochs=2)
+    head.fit(X, y, sample_weight=(y != 2).astype(float), X_val=X[:20], y_val=y[:20])
+    assert np.isfinite(head.net_.history[:, "valid_loss"]).all()
+
+
+def test_equal_rows_of_two_classes_are_of_one_picture():
+    rows = np.repeat(np.random.RandomState(0).normal(size=(30, 4)), 2, axis=0).astype("float32")
+    merged = merge_rows(rows, np.tile([0, 1], 30), np.ones(60))
+    train, valid = split_rows(merged, 0.3, 0)
+    assert not {row.tobytes() for row in train.X} & {row.tobytes() for row in valid.X}
+
+
+def test_pictures_that_share_a_view_are_one_whatever_their_order():
+    base = np.random.RandomState(0).normal(size=(8, 4)).astype("float32")
+    pairs = np.stack([base, np.roll(base, -1, axis=0)], axis=1)[:-2]  # a chain, and no ring
+    pairs = np.concatenate([pairs, -pairs[:1]])
+    digests = set()
+    for order in (np.arange(7), np.random.RandomState(1).permutation(7)):
+        merged = merge_rows(pairs[order].reshape(14, 4), np.zeros(14, int), np.ones(14), 2)
+        assert sorted(np.bincount(merged.picture)) == [2, 7]
+        digests.add(digest_rows(merged, ""))
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("other", [{"dropout": np.float64(0.3)}, {"module_params": None}])
+def test_going_on_with_values_that_say_the_same(blobs, other):
+    head = HeadClassifier(8, dropout=0.3, warm_start=True, max_epochs=1).fit(*blobs)
+    assert head.set_params(**other).fit(*blobs).n_epochs_ == 2
+
+
+def test_two_weight_decays_are_one_too_many(blobs):
+    head = HeadClassifier(weight_decay=0.1, optimizer_params={"weight_decay": 0.5})
+    with pytest.raises(ValueError, match=r"weight_decay=0\.1 and optimizer_params=.* both say"):
+        head.fit(*blobs)
+    assert head.set_params(weight_decay="auto").fit(*blobs)
 
 
 def test_rows_that_are_no_whole_pictures_are_refused(blobs):

@@ -130,6 +130,23 @@ def test_stacked_arrays_give_views(shape):
     assert all(np.shares_memory(picture, stack) for picture in pictures)
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.ones(3, 4, 4).to_sparse(), torch.ones(3, 4, 4, device="meta")]
+)
+def test_tensors_without_memory_are_unreadable(tensor):
+    for read in (digest_image, decode_image):
+        with pytest.raises(UnreadableImage, match="sparse or has no memory"):
+            read(tensor)
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path):
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(200 << 30)  # takes no room on the disk
+    for read in (digest_image, decode_image):
+        with pytest.raises(UnreadableImage, match="more than a picture has"):
+            read(str(tmp_path / "huge.jpg"))
+
+
 def test_tensor_batches_give_views():
     stack = torch.zeros(4, 3, 8, 9, dtype=torch.uint8)
     pictures = check_images(stack)
