@@ -10,8 +10,6 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -84,9 +82,14 @@ def merge_rows(X, y, weight, rows_per_picture=1):
 def connected(features, block):
     """Number the pictures: rows of one block, and equal rows, are of the same one."""
     _, features = np.unique(features, return_inverse=True)
-    n = max(features.max(), block.max()) + 1
-    edges = coo_matrix((np.ones(len(block)), (features, block + n)), shape=(2 * n, 2 * n))
-    return connected_components(edges, directed=False)[1][features]
+    number, before = block, None
+    while before is None or (number != before).any():  # twice, but where pictures share views
+        before = number
+        for group in (features, block):
+            least = np.full(group.max() + 1, len(block))
+            np.minimum.at(least, group, number)
+            number = least[group]
+    return number
 
 
 def sort_rows(X, y, weight):
