@@ -691,7 +691,8 @@ def test_preprocessing_travels_in_the_header_of_bundled_weights(tmp_path):
         "std": "0.2, 0.2, 0.1",
     }
     save_file(dict(state), tmp_path / "with.safetensors", metadata=header)
-    save_file(dict(state), tmp_path / "squash.safetensors", metadata={"resize_size": ""})
+    squash = {"image_size": "96", "resize_size": ""}
+    save_file(dict(state), tmp_path / "squash.safetensors", metadata=squash)
     save_file(dict(state), tmp_path / "without.safetensors")
     found = {
         path.stem: resolve_backbone("tiny_resnet", path).preprocessing
@@ -699,8 +700,8 @@ def test_preprocessing_travels_in_the_header_of_bundled_weights(tmp_path):
     }
     assert found == {
         "with": Preprocessing(160, 176, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)),
-        "squash": Preprocessing(128, None),
-        "without": Preprocessing(128, None),
+        "squash": Preprocessing(96, None),
+        "without": resolve_backbone("tiny_resnet").preprocessing,
     }
 
 
