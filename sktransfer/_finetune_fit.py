@@ -1,6 +1,6 @@
 """One fit of a `FineTuneClassifier`, from pictures to what the fitted estimator keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class Fitted:
     embedder: object
     head: object
     tuned: object = None
-    history: tuple | list = ()
+    history: list = field(default_factory=list)
     best_epoch: int = 0
     kept: str | None = None
 

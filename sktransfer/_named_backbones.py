@@ -219,25 +219,19 @@ def _bundled_preprocessing(name, file):
     A file without one, such as a ``.pth``, is taken to hold weights for that of the bundled file.
     """
     for source in (file, _own(name)):
-        header = _header_of_version(source, file_digest(source))  # reports a missing file as such
-        if "image_size" in header:
-            return _preprocessing_in(header, source)
+        # A missing file is reported as such by its digest.
+        preprocessing = _preprocessing_of_version(source, file_digest(source))
+        if preprocessing is not None:
+            return preprocessing
     raise WeightsError(f"{str(_own(name))!r} has lost its header. Hint: install sktransfer again.")
 
 
 @cache
-def _header_of_version(file, digest):
-    """Read it once for each content: every `fit` and `transform` asks."""
-    if file.suffix != ".safetensors":
-        return {}
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return opened.metadata() or {}
-    except SafetensorError as error:
-        raise WeightsError(f"The weights file {str(file)!r} is broken: {error}.") from error
-
-
-def _preprocessing_in(header, file):
+def _preprocessing_of_version(file, digest):
+    """Read it once for each content: every `fit` and `transform` asks. None without a header."""
+    header = _header(file)
+    if "image_size" not in header:
+        return None
     try:
         numbers = {
             key: tuple(float(v) for v in re.findall(r"[-+.\deE]+", header[key]))
@@ -254,6 +248,16 @@ def _preprocessing_in(header, file):
         raise WeightsError(
             f"The header of {str(file)!r} describes no preprocessing: {error}. It is {header}."
         ) from error
+
+
+def _header(file):
+    if file.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return opened.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"The weights file {str(file)!r} is broken: {error}.") from error
 
 
 def _bundled_fingerprint(name, weights):

@@ -192,9 +192,10 @@ class HeadNet(NeuralNetClassifier):
     def notify(self, method_name, **cb_kwargs):
         super().notify(method_name, **cb_kwargs)
         # Only after all callbacks, the one that prints among them, have seen the epoch.
-        callbacks = dict(self.callbacks_)
-        if method_name == "on_epoch_end" and getattr(callbacks.get("head_best"), "done_", False):
-            raise KeyboardInterrupt  # how skorch ends a training
+        if method_name == "on_epoch_end":
+            best = dict(self.callbacks_).get("head_best")
+            if best is not None and best.done_:
+                raise KeyboardInterrupt  # how skorch ends a training
 
     def train_on(self, train, valid, epochs):
         """Train on one dataset, validate on another or None, and keep hold of neither."""
@@ -306,9 +307,9 @@ class BestEpoch(Callback):
     def on_train_begin(self, net, **kwargs):
         self.best_, self.best_epoch_, self.best_state_, self.misses_ = inf, None, None, 0
         self.done_ = False
-        unfinished = None if self.checkpoint is None else self.checkpoint.read()
-        if unfinished is not None:
-            self.restore(net, unfinished)
+        if self.checkpoint is not None and self.checkpoint.unfinished is not None:
+            self.restore(net, self.checkpoint.unfinished)
+            self.checkpoint.unfinished = None  # or a pickle of the net would hold it
 
     def on_epoch_end(self, net, **kwargs):
         value = net.history[-1, self.monitor]
@@ -404,30 +405,29 @@ class Checkpoint:
     seed : int
         Seed of what is drawn before the first epoch, for a fit without a fixed seed: one that
         goes on takes the seed that the fit before it began with.
+
+    Attributes
+    ----------
+    unfinished : dict or None
+        What an unfinished fit has left, until it is gone on from.
     """
 
     def __init__(self, path, seed):
-        self.path = path
-        unfinished = self.read()
-        self.seed = seed if unfinished is None else unfinished["seed"]
-
-    def read(self):
-        """Return what an unfinished fit has left, None where there is nothing."""
-        return read_checkpoint(self.path)
+        self.path, self.unfinished = path, read_checkpoint(path)
+        self.seed = seed if self.unfinished is None else self.unfinished["seed"]
 
     def write(self, state):
         write_checkpoint(self.path, {**state, "seed": self.seed})
 
     def finish(self):
         """Mark what is there as no longer to be gone on from."""
-        state = self.read()
+        state = read_checkpoint(self.path)
         if state is not None:
             write_checkpoint(self.path, {**state, "finished": True})
 
     def epochs_done(self):
         """Return how many epochs a fit that was killed has behind it."""
-        state = self.read()
-        return 0 if state is None else len(json.loads(state["history"]))
+        return 0 if self.unfinished is None else len(json.loads(self.unfinished["history"]))
 
 
 def write_checkpoint(path, state):

@@ -196,12 +196,12 @@ def _holds_only_folders(path, extensions):
 def _pictures_below(folder, extensions):
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        # Links may lead back to where they are.
-        real = os.path.realpath(parent)
         # os.walk descends into what is left in this very list.
-        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
-        files = files if real not in seen else []
+        if (real := os.path.realpath(parent)) in seen:  # links may lead back to where they are
+            folders.clear()
+            continue
         seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         found += [os.path.join(parent, name) for name in files if _is_picture(name, extensions)]
     return sorted(found)
 

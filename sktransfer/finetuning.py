@@ -320,7 +320,7 @@ class FineTuneClassifier(HoldsPolicy, TransformerMixin, ClassifierMixin, BaseEst
     def _keep(self, fitted):
         """Set the fitted attributes, all of them at once: they belong together."""
         self.embedder_, self.head_, self.tuned_ = fitted.embedder, fitted.head, fitted.tuned
-        self.history_, self.best_epoch_ = list(fitted.history), fitted.best_epoch
+        self.history_, self.best_epoch_ = fitted.history, fitted.best_epoch
         self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
         self.kept_ = fitted.kept
         self.classes_ = fitted.head.classes_
