@@ -83,9 +83,9 @@ def dogs(root):
 
 def digits(root):
     X, y = load_digits(return_X_y=True)
-    pictures = (X.reshape(-1, 8, 8) / 16 * 255).astype(np.uint8)
+    images = (X.reshape(-1, 8, 8) / 16 * 255).astype(np.uint8)
     train, test, y_train, y_test = train_test_split(
-        pictures, y.astype(str), test_size=0.5, stratify=y, random_state=0
+        images, y.astype(str), test_size=0.5, stratify=y, random_state=0
     )
     return train, y_train, test, y_test
 
@@ -99,7 +99,7 @@ WITH_VIEWS = ("scenes", "cars", "dogs")
 
 
 class RawPixels(TransformerMixin, BaseEstimator):
-    """The pictures themselves, squashed to 32 x 32 pixels."""
+    """The images themselves, squashed to 32 x 32 pixels."""
 
     def fit(self, X, y=None):
         return self
@@ -107,8 +107,8 @@ class RawPixels(TransformerMixin, BaseEstimator):
     def transform(self, X):
         from torch.nn.functional import interpolate
 
-        pictures = [decode_image(picture)[None].float() for picture in check_images(X)]
-        small = [interpolate(p, (32, 32), mode="bilinear", antialias=True) for p in pictures]
+        images = [decode_image(image)[None].float() for image in check_images(X)]
+        small = [interpolate(p, (32, 32), mode="bilinear", antialias=True) for p in images]
         return np.stack([p.flatten().numpy() for p in small]) / 255
 
     def __sklearn_is_fitted__(self):
@@ -147,14 +147,14 @@ def tuned_stack(strengths):
 
 
 def tuned_views(strengths, combination):
-    """Grid search over what views of a picture the stack learns from and predicts from."""
+    """Grid search over what views of an image the stack learns from and predicts from."""
     # So many times the rows: a penalty against their sum has to grow as they do.
     strengths = {name: C / N_VIEWS for name, C in strengths.items()}
     stack = stack_of(strengths).set_params(**combination)
     C = stack.get_params()["final_estimator__C"]
     stack.set_params(final_estimator__C=C / N_VIEWS)
-    views = AugmentedClassifier(stack, n_views=N_VIEWS, tta=N_VIEWS)
-    return GridSearchCV(views, {"policy": ["flip", "crop"]}, cv=folds(), n_jobs=-1)
+    views = AugmentedClassifier(stack, n_views=N_VIEWS, n_test_views=N_VIEWS)
+    return GridSearchCV(views, {"augmentation": ["flip", "crop"]}, cv=folds(), n_jobs=-1)
 
 
 def singles():
@@ -183,7 +183,7 @@ def figures(name, data):
     if name in WITH_VIEWS:
         begun = time.perf_counter()
         views = tuned_views(strengths, stack.best_params_).fit(train, y_train)
-        row = f'stack of both, {N_VIEWS} views, "{views.best_params_["policy"]}"'
+        row = f'stack of both, {N_VIEWS} views, "{views.best_params_["augmentation"]}"'
         yield row, *scores(views, test, y_test), time.perf_counter() - begun
 
 
@@ -197,17 +197,17 @@ def scores(search, test, y_test):
 def ways(seed):
     """Estimator and grid of each way to use the bundled backbones but the stack."""
     frozen = make_transfer_pipeline(head=HeadClassifier(random_state=seed))
-    views = AugmentedClassifier(frozen, n_views=4, tta=4, random_state=seed)
-    tuned = FineTuneClassifier(policy="crop", max_epochs=10, random_state=seed)
+    views = AugmentedClassifier(frozen, n_views=4, n_test_views=4, random_state=seed)
+    tuned = FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed)
     backbones = {"embedder__backbone": BACKBONES}
     return {
         "frozen": (frozen, backbones),
         "frozen, views and TTA": (
             views,
             {f"estimator__{key}": value for key, value in backbones.items()}
-            | {"policy": ["flip", "crop"]},
+            | {"augmentation": ["flip", "crop"]},
         ),
-        "fine-tuned": (tuned, {"backbone": BACKBONES[1:], "unfreeze": [1, 3]}),
+        "fine-tuned": (tuned, {"backbone": BACKBONES[1:], "trainable_stages": [1, 3]}),
     }
 
 

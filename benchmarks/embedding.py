@@ -1,11 +1,11 @@
-"""Pictures per second from JPEG files to embeddings, beside peers and beside two limits.
+"""Images per second from JPEG files to embeddings, beside peers and beside two limits.
 
 Every contender is a process of its own that is kept waiting; rounds go through all of them in turn,
 and the least time of each counts, so that other work on the machine disturbs the ratios little.
 Networks have random weights, which cost the same as trained ones.
 
     python benchmarks/embedding.py PHOTOGRAPHS [--networks resnet50,mobilenet_v2]
-    python benchmarks/embedding.py PHOTOGRAPHS --memory     # 2,000 pictures against 20,000
+    python benchmarks/embedding.py PHOTOGRAPHS --memory     # 2,000 images against 20,000
     python benchmarks/embedding.py PHOTOGRAPHS --start      # import, and the first embedding
     python benchmarks/embedding.py PHOTOGRAPHS --make FOLDER --number 2000 --size 768x512
 
@@ -43,13 +43,13 @@ def photographs(folder, number):
 
 
 def make(source, folder, number, size):
-    """Write different pictures of one size, made of crops from the source's."""
+    """Write different images of one size, made of crops from the source's."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for position, file in enumerate(photographs(source, number)):
-        picture = Image.open(file).convert("RGB")
-        box = (*(rng.uniform(0, 0.2, 2) * picture.size), *(rng.uniform(0.8, 1, 2) * picture.size))
-        picture.resize(size, Image.LANCZOS, box=box).save(folder / f"{position:06}.jpg", quality=90)
+        image = Image.open(file).convert("RGB")
+        box = (*(rng.uniform(0, 0.2, 2) * image.size), *(rng.uniform(0.8, 1, 2) * image.size))
+        image.resize(size, Image.LANCZOS, box=box).save(folder / f"{position:06}.jpg", quality=90)
 
 
 # --------------------------------------------------------------------------------- contenders
@@ -96,7 +96,7 @@ def tutorial(network, device):
         ]
     )
 
-    class Pictures(Dataset):
+    class Images(Dataset):
         def __init__(self, files):
             self.files = files
 
@@ -111,7 +111,7 @@ def tutorial(network, device):
     def run(files):
         workers = len(os.sched_getaffinity(0))
         with torch.no_grad():
-            batches = DataLoader(Pictures(files), batch_size=32, num_workers=workers)
+            batches = DataLoader(Images(files), batch_size=32, num_workers=workers)
             return torch.cat([model(batch.to(device)).cpu() for batch in batches])
 
     return run
@@ -135,7 +135,7 @@ def embetter(network):
 
 def decoding(network):
     """Limit: reading, decoding and fitting to the network alone, with all threads."""
-    from sktransfer._threads import map_unordered, single_threaded_kernels
+    from sktransfer._utils._threads import map_unordered, single_threaded_kernels
     from sktransfer.images import decode_image, fit_to_network
 
     how = spec_of(network).preprocessing
@@ -179,7 +179,7 @@ def bare_openvino(network, precision, batch):
 
 def bare_cuda(network, precision):
     """Limit: the network on CUDA at one precision, on ready tensors."""
-    from sktransfer._runners import TorchRunner, resolve_runtime
+    from sktransfer._engine._embedding._runners import TorchRunner, resolve_runtime
     from sktransfer.backbones import load_backbone
 
     spec = spec_of(network)
@@ -304,7 +304,7 @@ def limit_of(name, results):
 
 def report(network, results):
     print(f"\n{network}\n")
-    print("| | pictures/s | of its limit | × tutorial loop | × embetter | peak MB |")
+    print("| | images/s | of its limit | × tutorial loop | × embetter | peak MB |")
     print("|---|---|---|---|---|---|")
     for name, contender in results.items():
         is_ours = not name.startswith(("limit", "tutorial", "embetter"))
@@ -318,8 +318,8 @@ def report(network, results):
 
 
 def memory(folder, network):
-    """Peak memory beyond the output for 2,000 and for 20,000 pictures, each in a new process."""
-    print(f"\n{network}: peak memory beyond the output array\n\n| pictures | MB |\n|---|---|")
+    """Peak memory beyond the output for 2,000 and for 20,000 images, each in a new process."""
+    print(f"\n{network}: peak memory beyond the output array\n\n| images | MB |\n|---|---|")
     for number in (2_000, 20_000):
         contender = Contender("torch float32", network, photographs(folder, number))
         contender.go()
@@ -355,7 +355,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--number", type=int, default=400, help="pictures in a round")
+    parser.add_argument("--number", type=int, default=400, help="images in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--start", action="store_true")

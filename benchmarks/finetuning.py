@@ -1,10 +1,10 @@
 """Fine-tuning: throughput beside a plain torch loop, and what keeping outputs saves.
 
-    python benchmarks/finetuning.py [--backbone resnet18] [--unfreeze 1] [--pictures 256]
+    python benchmarks/finetuning.py [--backbone resnet18] [--trainable_stages 1] [--images 256]
 
-Pictures are drawn, by `make_shapes`; `--weights none` saves a download: time depends on neither.
+Images are drawn, by `make_shapes`; `--weights none` saves a download: time depends on neither.
 The plain loop is what a tutorial would write for the same work: channels_last, autocast on a GPU,
-the frozen part without gradients, pictures in memory; it runs the whole network in each epoch.
+the frozen part without gradients, images in memory; it runs the whole network in each epoch.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def ours(arguments, data, target, epochs, **params):
     model = FineTuneClassifier(
         arguments.backbone,
         weights=arguments.weights,
-        unfreeze=arguments.unfreeze,
+        trainable_stages=arguments.trainable_stages,
         image_size=arguments.image_size,
         max_epochs=epochs,
         batch_size=BATCH_SIZE,
@@ -74,23 +74,23 @@ def ours(arguments, data, target, epochs, **params):
     return model, time.perf_counter() - start
 
 
-def line(name, seconds, n_pictures, extra=""):
+def line(name, seconds, n_samples, extra=""):
     best = min(seconds)
-    print(f"{name:42s} {best:8.2f} s/epoch {n_pictures / best:9.0f} pictures/s  {extra}")
+    print(f"{name:42s} {best:8.2f} s/epoch {n_samples / best:9.0f} images/s  {extra}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="tiny_mobilenet")
     parser.add_argument("--weights", default="DEFAULT", help='"none" for random ones')
-    parser.add_argument("--unfreeze", default="1", help='a number of stages, or "all"')
+    parser.add_argument("--trainable_stages", default="1", help='a number of stages, or "all"')
     parser.add_argument("--image-size", type=int, default=None)
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
     arguments.weights = None if arguments.weights == "none" else arguments.weights
-    if arguments.unfreeze != "all":
-        arguments.unfreeze = int(arguments.unfreeze)
+    if arguments.trainable_stages != "all":
+        arguments.trainable_stages = int(arguments.trainable_stages)
     warnings.simplefilter("ignore", RandomWeightsWarning)
     compare(arguments)
 
@@ -98,25 +98,27 @@ def main():
 def compare(arguments):
     spec = resolve_backbone(arguments.backbone, arguments.weights, arguments.image_size)
     size = spec.preprocessing.image_size
-    shapes = make_shapes(n_samples=arguments.pictures, image_size=size, random_state=0)
+    shapes = make_shapes(n_samples=arguments.images, image_size=size, random_state=0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = f"{torch.get_num_threads()} CPU thread(s)"
     if device == "cuda":
         where = torch.cuda.get_device_name()
-    print(f"{spec.name}, unfreeze={arguments.unfreeze}, {size} px, {where}")
-    n_unfrozen = arguments.unfreeze
+    print(f"{spec.name}, trainable_stages={arguments.trainable_stages}, {size} px, {where}")
+    n_unfrozen = arguments.trainable_stages
     if n_unfrozen == "all":
         n_unfrozen = len(backbone_stages(load_backbone(spec)))
     names = sorted(set(shapes.target))
     codes = torch.tensor([names.index(label) for label in shapes.target])
     pixels = torch.from_numpy(shapes.data).permute(0, 3, 1, 2)
-    n, epochs = arguments.pictures, arguments.epochs
+    n, epochs = arguments.images, arguments.epochs
     hand = plain_loop(spec, n_unfrozen, pixels, codes, len(names), device, epochs)
     line("plain torch loop, whole network", hand, n)
     for name, limit in (("kept in memory", "8GB"), ("nothing kept", 0)):
         model, total = ours(arguments, shapes.data, shapes.target, epochs, memory_limit=limit)
         seconds = [row["seconds"] for row in model.history_]
-        extra = f"{min(hand) / min(seconds):5.2f} x, whole fit {total:.1f} s ({model.kept_})"
+        extra = (
+            f"{min(hand) / min(seconds):5.2f} x, whole fit {total:.1f} s ({model.feature_cache_})"
+        )
         line(f"FineTuneClassifier, {name}", seconds, n, extra)
 
 

@@ -32,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import ImageEmbedder
-from sktransfer._training import TensorRows
+from sktransfer._training._net._net import TensorRows
 from sktransfer.heads import HeadClassifier
 
 N_ROWS, N_FEATURES, N_CLASSES, BATCH = 10_000, 2_048, 10, 128
@@ -153,9 +153,9 @@ def accuracy_table(root):
     print("|---|---|---|")
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
     for name in ("scenes", "cars", "dogs"):
-        pictures, y, _, _ = accuracy.SETS[name](root)
+        images, y, _, _ = accuracy.SETS[name](root)
         for backbone in accuracy.BACKBONES:
-            X = ImageEmbedder(backbone).fit_transform(pictures)
+            X = ImageEmbedder(backbone).fit_transform(images)
             ours = cross_val_score(HeadClassifier(random_state=0), X, y, cv=cv).mean()
             theirs = tuned_logistic_regression(X, y, cv)
             print(f"| {name}, {backbone} | {ours:.1%} | {theirs:.1%} |", flush=True)
@@ -169,8 +169,8 @@ def stopping_table(root):
     print("| early stopping, loss | early stopping, accuracy |\n|---|---|---|---|---|---|")
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
     for name, backbone in product(("scenes", "cars", "dogs"), accuracy.BACKBONES):
-        pictures, y, _, _ = accuracy.SETS[name](root)
-        X = ImageEmbedder(backbone).fit_transform(pictures)
+        images, y, _, _ = accuracy.SETS[name](root)
+        X = ImageEmbedder(backbone).fit_transform(images)
         for (label, params), lr in product(heads.items(), (0.0005, 0.001, 0.002, 0.004)):
             models = [HeadClassifier(256, lr=lr, random_state=0, **params, **s) for s in stops]
             scores = [cross_val_score(model, X, y, cv=cv, n_jobs=-1).mean() for model in models]

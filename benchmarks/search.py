@@ -1,12 +1,12 @@
-"""What a search and a cross-validated stack cost beyond embedding every picture once.
+"""What a search and a cross-validated stack cost beyond embedding every image once.
 
 Three ways to do the same work, each in fresh processes and in turn:
 
-- ``sktransfer``: a ``GridSearchCV`` of 20 values of C in 5 folds over a pipeline of pictures, and
+- ``sktransfer``: a ``GridSearchCV`` of 20 values of C in 5 folds over a pipeline of images, and
   5-fold cross-validation of a stack of two backbones with 5 inner folds; cold, then warm in a
   new process, and cold with ``n_jobs=4``;
 - ``by hand``: one embedding pass for each backbone, then the same search on the embeddings;
-- ``no store``: the same search with ``cache=None``, on fewer pictures, as a pipeline behaves that
+- ``no store``: the same search with ``cache=None``, on fewer images, as a pipeline behaves that
   does not remember.
 
     python benchmarks/search.py PHOTOGRAPHS     # a folder of class folders
@@ -55,7 +55,7 @@ def embed_by_hand(backbone, weights, data):
     return ImageEmbedder(backbone, weights=weights, cache=None).fit_transform(data)
 
 
-def search_pictures(backbones, data, target, cache=True, n_jobs=None):
+def search_images(backbones, data, target, cache=True, n_jobs=None):
     pipeline = make_transfer_pipeline(
         backbones[-1], head(), weights=weights_of(backbones), cache=cache
     )
@@ -67,7 +67,7 @@ def search_by_hand(backbones, data, target):
     return search(head(), "").fit(embeddings, target).best_score_
 
 
-def stack_pictures(backbones, data, target, cache=True, n_jobs=None):
+def stack_images(backbones, data, target, cache=True, n_jobs=None):
     stack = make_transfer_stack(backbones, head(), cv=5, weights=weights_of(backbones), cache=cache)
     return cross_validate(stack, data, target, cv=5, n_jobs=n_jobs)["test_score"].mean()
 
@@ -88,12 +88,12 @@ def stack_by_hand(backbones, data, target):
 
 
 TASKS = {
-    "search": (search_pictures, search_by_hand),
-    "stack": (stack_pictures, stack_by_hand),
+    "search": (search_images, search_by_hand),
+    "stack": (stack_images, stack_by_hand),
 }
 
 
-def count_pictures():
+def count_images():
     """Count what goes through networks in this process; returns a function that tells."""
     seen, build, lock = [0], _engine.runner_for, threading.Lock()
 
@@ -113,7 +113,7 @@ def count_pictures():
     return lambda: seen[0]
 
 
-def pictures(folder, number):
+def images(folder, number):
     train = load_image_folder(folder)
     chosen = np.random.default_rng(0).permutation(len(train.data))[:number]
     return train.data[chosen], train.target[chosen]
@@ -121,15 +121,15 @@ def pictures(folder, number):
 
 def child(way, task, folder, number, n_jobs, backbones):
     """Do one piece of work in this process and print what it took."""
-    data, target = pictures(folder, number)
-    seen = count_pictures()
-    on_pictures, by_hand = TASKS[task]
+    data, target = images(folder, number)
+    seen = count_images()
+    on_images, by_hand = TASKS[task]
     begun = time.perf_counter()
     if way == "by hand":
         score = by_hand(backbones, data, target)
     else:
         cache = None if way == "no store" else True
-        score = on_pictures(backbones, data, target, cache=cache, n_jobs=n_jobs)
+        score = on_images(backbones, data, target, cache=cache, n_jobs=n_jobs)
     seconds = time.perf_counter() - begun
     print(json.dumps({"seconds": seconds, "seen": seen(), "score": score}))
 
@@ -164,9 +164,7 @@ def measure(task, args):
         for name, result in rounds.items():
             if name not in results or result["seconds"] < results[name]["seconds"]:
                 results[name] = result
-    results[f"no store, {FEWER} pictures"] = in_new_process(
-        "no store", task, args, FEWER, "/nowhere"
-    )
+    results[f"no store, {FEWER} images"] = in_new_process("no store", task, args, FEWER, "/nowhere")
     for name, result in results.items():
         ratio = result["seconds"] / results["by hand"]["seconds"]
         # Workers count in processes of their own, which tests/test_exactly_once.py adds up.
@@ -195,8 +193,8 @@ def main():
         backbones = args.backbones.split(",")
         return child(args.child, args.task, args.photographs, args.number, args.n_jobs, backbones)
     print(machine("openvino"))
-    print(f"{len(pictures(args.photographs, args.number)[0])} pictures, {args.backbones}\n")
-    print("| | seconds | × by hand | pictures through a network | score |\n|---|---|---|---|---|")
+    print(f"{len(images(args.photographs, args.number)[0])} images, {args.backbones}\n")
+    print("| | seconds | × by hand | images through a network | score |\n|---|---|---|---|---|")
     for task in args.tasks.split(","):
         measure(task, args)
 

@@ -2,8 +2,8 @@
 From a table of labels to a table of predictions
 ================================================
 
-As in a contest: ``labels.csv`` has an id and a class for each training picture, and what is wanted
-is a table with the probabilities of every class for pictures without a label. Run it on drawn
+As in a contest: ``labels.csv`` has an id and a class for each training image, and what is wanted
+is a table with the probabilities of every class for images without a label. Run it on drawn
 shapes, or on a contest of yours:
 
 .. code-block:: shell
@@ -11,8 +11,8 @@ shapes, or on a contest of yours:
     python examples/predictions.py
     python examples/predictions.py FOLDER --backbone timm:inception_resnet_v2 --image-size 331
 
-``FOLDER`` holds ``labels.csv`` with the columns ``id,breed``, the training pictures
-``train/<id>.jpg``, and pictures to predict, ``test/<id>.jpg``.
+``FOLDER`` holds ``labels.csv`` with the columns ``id,breed``, the training images
+``train/<id>.jpg``, and images to predict, ``test/<id>.jpg``.
 """
 
 import argparse
@@ -46,13 +46,13 @@ options.output.mkdir(parents=True, exist_ok=True)
 
 
 def draw_contest(folder):
-    """Write shapes as a contest would give them: ids in a table, and pictures without a label."""
+    """Write shapes as a contest would give them: ids in a table, and images without a label."""
     shapes = make_shapes(160, random_state=0)
     rows = []
-    for number, (picture, name) in enumerate(zip(shapes.data, shapes.target, strict=True)):
+    for number, (image, name) in enumerate(zip(shapes.data, shapes.target, strict=True)):
         part = "train" if number < 120 else "test"
         (folder / part).mkdir(exist_ok=True)
-        Image.fromarray(picture).save(folder / part / f"{number:05}.jpg")
+        Image.fromarray(image).save(folder / part / f"{number:05}.jpg")
         if part == "train":
             rows.append(f"{number:05},{name}\n")
     (folder / "labels.csv").write_text(f"id,{options.label_column}\n" + "".join(rows))
@@ -63,7 +63,7 @@ def draw_contest(folder):
 # Read the table
 # --------------
 #
-# The ids lack ".jpg"; `suffix` adds it. A picture that is missing, or an id that appears twice, is
+# The ids lack ".jpg"; `suffix` adds it. An image that is missing, or an id that appears twice, is
 # an error here and not an hour later.
 
 folder = options.folder or draw_contest(options.output)
@@ -74,19 +74,19 @@ labelled = load_image_csv(
     label_column=options.label_column,
     suffix=".jpg",
 )
-pictures = sorted((folder / "test").glob("*.jpg"))
+images = sorted((folder / "test").glob("*.jpg"))
 X_train, X_valid, y_train, y_valid = train_test_split(
     labelled.data, labelled.target, test_size=0.2, stratify=labelled.target, random_state=0
 )
 print(labelled.DESCR)
-print(f"{len(pictures)} pictures to predict\n")
+print(f"{len(images)} images to predict\n")
 
 # %%
 # Train
 # -----
 #
-# Batch normalisation, a dense layer and dropout, on each picture and its mirror image. A fifth of
-# the training pictures, with all their views, says when to stop. The best epoch so far is in
+# Batch normalisation, a dense layer and dropout, on each image and its mirror image. A fifth of
+# the training images, with all their views, says when to stop. The best epoch so far is in
 # ``checkpoints/``: a run that was killed goes on from there.
 
 head = HeadClassifier(
@@ -100,9 +100,9 @@ head = HeadClassifier(
 )
 model = AugmentedClassifier(
     make_transfer_pipeline(options.backbone, head, image_size=options.image_size),
-    policy="flip",
+    augmentation="flip",
     n_views=2,
-    tta=2,
+    n_test_views=2,
     random_state=0,
 )
 model.fit(X_train, y_train)
@@ -128,7 +128,7 @@ except MissingExtraError as error:
 else:
     curves.figure_.savefig(options.output / "curves.png", dpi=120)
     if model.score(X_valid, y_valid) < 1:
-        wrong = PredictionGridDisplay.from_estimator(model, X_valid, y_valid, wrong_only=True)
+        wrong = PredictionGridDisplay.from_estimator(model, X_valid, y_valid, errors_only=True)
         wrong.figure_.savefig(options.output / "mistakes.png", dpi=120)
     print(f"Figures: {options.output}")
 
@@ -139,11 +139,11 @@ else:
 joblib.dump(model, options.output / "model.joblib")
 model = joblib.load(options.output / "model.joblib")
 
-probabilities = model.predict_proba(pictures)
+probabilities = model.predict_proba(images)
 table = options.output / "predictions.csv"
 with open(table, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["id", *model.classes_])
-    for path, row in zip(pictures, np.round(probabilities, 6), strict=True):
+    for path, row in zip(images, np.round(probabilities, 6), strict=True):
         writer.writerow([path.stem, *row])
-print(f"{len(pictures)} rows of probabilities: {table}")
+print(f"{len(images)} rows of probabilities: {table}")

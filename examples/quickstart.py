@@ -1,5 +1,5 @@
 """
-From a folder of pictures to a saved classifier
+From a folder of images to a saved classifier
 ===============================================
 
 Run it on scikit-learn's own digits, or on photographs of yours:
@@ -9,8 +9,8 @@ Run it on scikit-learn's own digits, or on photographs of yours:
     python examples/quickstart.py
     python examples/quickstart.py FOLDER
 
-``FOLDER`` holds one folder of pictures per class, or ``train/`` and ``test/`` with such folders
-inside. Two frozen backbones embed every picture once; all that follows (cross-validation, grid
+``FOLDER`` holds one folder of images per class, or ``train/`` and ``test/`` with such folders
+inside. Two frozen backbones embed every image once; all that follows (cross-validation, grid
 search, stacking) learns on those embeddings and takes seconds. No network is needed.
 """
 
@@ -34,7 +34,7 @@ from sktransfer.datasets import load_image_folder
 
 BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
 
-parser = argparse.ArgumentParser(description="From a folder of pictures to a saved classifier.")
+parser = argparse.ArgumentParser(description="From a folder of images to a saved classifier.")
 parser.add_argument(
     "folder",
     nargs="?",
@@ -46,29 +46,29 @@ options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 
 # %%
-# Pictures and labels
+# Images and labels
 # -------------------
 #
-# Pictures are paths, or arrays such as the digits' (grey, floats from 0 to 1). Labels are class
+# Images are paths, or arrays such as the digits' (grey, floats from 0 to 1). Labels are class
 # names.
 
 
 def load(folder):
-    """Return training pictures, test pictures, training labels, test labels."""
+    """Return training images, test images, training labels, test labels."""
     if folder is None:
         digits = load_digits()
-        pictures, labels = digits.images / 16, digits.target.astype(str)
+        images, labels = digits.images / 16, digits.target.astype(str)
     elif (folder / "train").is_dir() and (folder / "test").is_dir():
         train, test = load_image_folder(folder / "train"), load_image_folder(folder / "test")
         return train.data, test.data, train.target, test.target
     else:
         photographs = load_image_folder(folder)
-        pictures, labels = photographs.data, photographs.target
-    return train_test_split(pictures, labels, test_size=0.25, stratify=labels, random_state=0)
+        images, labels = photographs.data, photographs.target
+    return train_test_split(images, labels, test_size=0.25, stratify=labels, random_state=0)
 
 
 X_train, X_test, y_train, y_test = load(options.folder)
-print(f"{len(X_train)} pictures to learn from, {len(X_test)} to test on, ", end="")
+print(f"{len(X_train)} images to learn from, {len(X_test)} to test on, ", end="")
 print(f"{len(np.unique(y_train))} classes")
 
 # %%
@@ -85,7 +85,7 @@ for backbone in BACKBONES:
     shape = embedder.transform(X_train).shape
     embedder.transform(X_test)
     seconds[backbone] = time.perf_counter() - start
-    print(f"{backbone}: {shape[1]} features per picture, {seconds[backbone]:.1f} s")
+    print(f"{backbone}: {shape[1]} features per image, {seconds[backbone]:.1f} s")
 
 # %%
 # Cross-validate
@@ -153,14 +153,14 @@ print("(seconds to embed, fit and predict; the stack finds all embeddings in the
 
 model_file = options.output / "model.joblib"
 joblib.dump(stack, model_file)
-joblib.dump(X_test, options.output / "pictures.joblib")
+joblib.dump(X_test, options.output / "images.joblib")
 
 program = """
 import sys, joblib
-model, pictures, predictions = sys.argv[1:]
-joblib.dump(joblib.load(model).predict(joblib.load(pictures)), predictions)
+model, images, predictions = sys.argv[1:]
+joblib.dump(joblib.load(model).predict(joblib.load(images)), predictions)
 """
-files = [model_file, options.output / "pictures.joblib", options.output / "predictions.joblib"]
+files = [model_file, options.output / "images.joblib", options.output / "predictions.joblib"]
 subprocess.run([sys.executable, "-c", program, *files], check=True)
 same = np.array_equal(joblib.load(files[-1]), predicted)
 print(f"\n{model_file}: {model_file.stat().st_size / 1000:.0f} kB;", end=" ")

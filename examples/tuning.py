@@ -2,7 +2,7 @@
 Views, fine-tuning, and all of it in a stack
 ============================================
 
-Four ways from the same pictures to a classifier, from the cheapest to the dearest, on drawn
+Four ways from the same images to a classifier, from the cheapest to the dearest, on drawn
 shapes or on photographs of yours:
 
 .. code-block:: shell
@@ -10,7 +10,7 @@ shapes or on photographs of yours:
     python examples/tuning.py
     python examples/tuning.py FOLDER
 
-``FOLDER`` holds one folder of pictures per class. Which way pays depends on the pictures, so all
+``FOLDER`` holds one folder of images per class. Which way pays depends on the images, so all
 of them are cross-validated, each beside the seconds that it takes. The shapes are few, and what
 they show is how to do it, not what pays.
 """
@@ -35,14 +35,14 @@ data = load_image_folder(options.folder) if options.folder else make_shapes(48, 
 # Four classifiers
 # ----------------
 #
-# ``AugmentedClassifier`` trains on four views of each picture and averages its predictions over as
+# ``AugmentedClassifier`` trains on four views of each image and averages its predictions over as
 # many (test-time augmentation). ``FineTuneClassifier`` trains the last stage of the backbone
 # together with its head. Both are classifiers like any other, and so they stack.
 
 frozen = make_transfer_pipeline("tiny_mobilenet")
-views = AugmentedClassifier(frozen, policy="crop", n_views=4, tta=4, random_state=0)
+views = AugmentedClassifier(frozen, augmentation="crop", n_views=4, n_test_views=4, random_state=0)
 tuned = FineTuneClassifier(
-    "tiny_mobilenet", unfreeze=1, policy="crop", max_epochs=10, random_state=0
+    "tiny_mobilenet", trainable_stages=1, augmentation="crop", max_epochs=10, random_state=0
 )
 ways = {
     "frozen": frozen,
@@ -59,8 +59,8 @@ ways = {
 # Cross-validate them
 # -------------------
 #
-# Views exist inside ``fit`` only, so that no fold sees a view of a picture that it is tested on.
-# The embeddings of pictures and views are stored: the second fold already finds most of them.
+# Views exist inside ``fit`` only, so that no fold sees a view of an image that it is tested on.
+# The embeddings of images and views are stored: the second fold already finds most of them.
 
 print(f"{'':24}{'accuracy':>16}{'seconds':>10}")
 for name, classifier in ways.items():

@@ -1,7 +1,7 @@
 """Choose the preprocessing of a bundled backbone on the training parts of transfer sets.
 
 Prints the cross-validated accuracy of logistic regression on frozen embeddings for squashed and
-cropped pictures of several sizes. The test parts are not touched.
+cropped images of several sizes. The test parts are not touched.
 
     python pretraining/choose.py tiny_resnet --weights runs/tiny_resnet/tiny_resnet.safetensors DATA
 """

@@ -1,11 +1,11 @@
 """Turn a finished training into a weights file of the package, and judge it.
 
 Rounds the averaged weights to half precision, writes them with their preprocessing in the file's
-header, and prints the accuracy on the pictures held out and on the official validation part, before
+header, and prints the accuracy on the images held out and on the official validation part, before
 and after rounding.
 
     python pretraining/finish.py tiny_resnet --run runs/tiny_resnet --cache CACHE \\
-        --image-size 128 --judged-at 96 --to sktransfer/weights
+        --image-size 128 --judged-at 96 --to sktransfer/backbones/weights
 """
 
 import argparse

@@ -37,8 +37,8 @@ ARCHITECTURES = {
 # --------------------------------------------------------------------------------------- data
 
 
-def read_pictures(paths):
-    """Decode 64x64 pictures into one uint8 array (n, 3, 64, 64)."""
+def read_images(paths):
+    """Decode 64x64 images into one uint8 array (n, 3, 64, 64)."""
     pixels = np.empty((len(paths), 3, 64, 64), np.uint8)
     for row, path in enumerate(tqdm(paths, desc="decoding")):
         pixels[row] = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
@@ -66,11 +66,11 @@ def prepare(root, out):
     (out / "classes.json").write_text(json.dumps(classes))
     for part, rows in parts.items():
         np.save(out / f"{part}_labels.npy", np.array([label for _, label in rows]))
-        np.save(out / f"{part}.npy", read_pictures([path for path, _ in rows]))
+        np.save(out / f"{part}.npy", read_images([path for path, _ in rows]))
 
 
 def load_part(out, part):
-    """Pictures (memory-mapped, so that several processes share them) and labels."""
+    """Images (memory-mapped, so that several processes share them) and labels."""
     pixels = np.load(out / f"{part}.npy", mmap_mode="r")
     return pixels, torch.from_numpy(np.load(out / f"{part}_labels.npy"))
 
@@ -157,7 +157,7 @@ class Average:
 
 @torch.inference_mode()
 def accuracy(network, pixels, labels, size, device):
-    """Top-1 accuracy of ``network`` on whole pictures scaled to ``size``."""
+    """Top-1 accuracy of ``network`` on whole images scaled to ``size``."""
     network.eval()
     hits = 0
     for start in range(0, len(labels), 256):
@@ -178,15 +178,15 @@ def learning_rate(progress, peak, warmup=0.1):
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def picture_size(epoch, args):
-    """Small pictures first, the larger ones for the last epochs (progressive resizing)."""
+def image_size(epoch, args):
+    """Small images first, the larger ones for the last epochs (progressive resizing)."""
     return args.final_size if epoch >= args.epochs - args.final_epochs else args.size
 
 
 class Teacher:
     """A trained network that says what it sees in a batch, so that another can learn from it.
 
-    Both see the very same pictures, mixup included, the teacher at the size it is best at (Beyer et
+    Both see the very same images, mixup included, the teacher at the size it is best at (Beyer et
     al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). It runs in
     bfloat16, which is precise enough for a target.
     """
@@ -225,7 +225,7 @@ def mixed_loss(network, teachers, batch, target, mixup, generator):
 
 
 def train_epoch(training, network, teachers, data, args, world):
-    """One pass over this process's share of the training pictures; returns the mean loss."""
+    """One pass over this process's share of the training images; returns the mean loss."""
     rank, ranks, device = world
     epoch, optimizer = training.epoch, training.optimizer
     pixels, labels = data
@@ -244,7 +244,7 @@ def train_epoch(training, network, teachers, data, args, world):
         first = step * args.batch_size + rank * share
         rows = np.sort(order[first : first + share])
         batch = torch.from_numpy(pixels[rows]).to(device)
-        batch = augment(batch, picture_size(epoch, args), generator)
+        batch = augment(batch, image_size(epoch, args), generator)
         batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bfloat16):
             target = F.one_hot(labels[rows], training.n_classes).to(device).float()
@@ -340,10 +340,10 @@ def train(args):
 
 
 def report(training, loss, n_classes, args, device):
-    """Judge the averaged network on the pictures held out, and write a line of history."""
+    """Judge the averaged network on the images held out, and write a line of history."""
     judge = ARCHITECTURES[args.name](n_classes).to(device, memory_format=torch.channels_last)
     judge.load_state_dict(training.average.state)
-    size = picture_size(training.epoch - 1, args)
+    size = image_size(training.epoch - 1, args)
     held_out = load_part(args.cache, "held_out")
     line = json.dumps(
         {
@@ -363,7 +363,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=sorted(ARCHITECTURES))
     parser.add_argument("--data", type=Path, required=True, help="the folder tiny-imagenet-200")
-    parser.add_argument("--cache", type=Path, required=True, help="where decoded pictures are kept")
+    parser.add_argument("--cache", type=Path, required=True, help="where decoded images are kept")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, history and weights")
     parser.add_argument("--init", type=Path, help="weights of an earlier training to start from")
     parser.add_argument(
@@ -372,10 +372,10 @@ def main():
         action="append",
         default=[],
         metavar=("NAME", "WEIGHTS", "SIZE"),
-        help="a trained network to learn from, and the picture size it sees; may be repeated",
+        help="a trained network to learn from, and the image size it sees; may be repeated",
     )
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--size", type=int, default=64, help="training picture size, pixels")
+    parser.add_argument("--size", type=int, default=64, help="training image size, pixels")
     parser.add_argument("--final-size", type=int, default=96, help="size in the last epochs")
     parser.add_argument("--final-epochs", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=256, help="of all processes together")

@@ -1,6 +1,6 @@
-"""Transfer learning on pictures for scikit-learn users.
+"""Transfer learning on images for scikit-learn users.
 
-A frozen backbone turns each picture into an embedding exactly once, a head learns on embeddings in
+A frozen backbone turns each image into an embedding exactly once, a head learns on embeddings in
 seconds, and everything that scikit-learn can do with an estimator works unchanged.
 
 The names below are imported on first use, so that ``import sktransfer`` costs next to nothing.
@@ -16,13 +16,13 @@ _HOMES = {
     "FineTuneClassifier": "finetuning",
     "HeadClassifier": "heads",
     "ImageEmbedder": "embedder",
-    "PredictionGridDisplay": "display",
-    "TrainingHistoryDisplay": "display",
-    "cache_info": "_store",
-    "clear_cache": "_store",
+    "PredictionGridDisplay": "inspection",
+    "TrainingHistoryDisplay": "inspection",
+    "cache_info": "cache",
+    "clear_cache": "cache",
     "list_backbones": "backbones",
-    "make_transfer_pipeline": "ensemble",
-    "make_transfer_stack": "ensemble",
+    "make_transfer_pipeline": "pipelines",
+    "make_transfer_stack": "pipelines",
     "summary": "inspection",
 }
 
@@ -32,14 +32,13 @@ _MODULES = frozenset(
         "augmentation",
         "backbones",
         "datasets",
-        "display",
+        "inspection",
         "embedder",
-        "ensemble",
+        "pipelines",
         "exceptions",
         "finetuning",
         "heads",
         "images",
-        "inspection",
     }
 )
 

@@ -1,4 +1,4 @@
-"""`ImageEmbedder`: pictures in, embeddings out, as a scikit-learn transformer."""
+"""`ImageEmbedder`: images in, embeddings out, as a scikit-learn transformer."""
 
 import os
 from numbers import Integral
@@ -12,19 +12,19 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ._backbone_spec import same_weights
-from ._engine import embed, runner_for
-from ._runners import resolve_runtime
-from ._store import OPENVINO, EmbeddingStore, digest_all, embed_once, resolve_cache_root
-from ._threads import thread_share
-from ._warnings import warn_user
+from ._engine._embedding import embed, runner_for
+from ._engine._runners import resolve_runtime
+from ._utils._threads import thread_share
+from ._utils._warnings import warn_user
 from .backbones import resolve_backbone, warn_if_random
+from .backbones._spec import same_weights
+from .cache import OPENVINO, EmbeddingCache, digest_all, embed_once, resolve_cache_root
 from .exceptions import (
     FingerprintMismatchError,
     ImageProblem,
     ImageReadError,
     ImageReadWarning,
-    UnreadableImage,
+    UnreadableImageError,
 )
 from .images import MAX_PIXELS, check_images, digest_image, image_name
 
@@ -32,10 +32,10 @@ __all__ = ["ImageEmbedder"]
 
 
 class ImageEmbedder(TransformerMixin, BaseEstimator):
-    """Turn pictures into the embeddings of a frozen pretrained network.
+    """Turn images into the embeddings of a frozen pretrained network.
 
     The embedding is what feeds the last layer of the network. `fit` learns nothing from the
-    pictures: it checks the parameters and that the backbone can be had. `transform` embeds, and
+    images: it checks the parameters and that the backbone can be had. `transform` embeds, and
     never computes the same embedding twice: what is in the cache is read, so that folds, grid
     candidates, clones, parallel workers and later runs cost nothing.
 
@@ -45,14 +45,14 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Name of the network, see :func:`sktransfer.list_backbones`: ``"resnet50"`` and all others
         of torchvision, ``"timm:NAME"`` (extra ``timm``), or ``"tiny_mobilenet"`` and
         ``"tiny_resnet"``, whose weights come with the package. Or a module of your own, which maps
-        normalised float32 pictures (n, 3, S, S) to embeddings (n, n_features).
+        normalised float32 images (n, 3, S, S) to embeddings (n, n_features).
     weights : str, path-like or None, default="DEFAULT"
         ``"DEFAULT"`` for the best official weights, the name of others (``"IMAGENET1K_V1"``), a
         ``.pth`` or ``.safetensors`` file, or None for random ones, of which a warning tells.
     image_size : int or None, default=None
         Side in pixels of the square that the network sees; None for that of the weights.
     batch_size : int or None, default=None
-        Pictures in progress at a time. On a CPU it bounds memory, and what a killed process has to
+        Images in progress at a time. On a CPU it bounds memory, and what a killed process has to
         repeat, and results do not depend on it; None is 32 for each core, at least 64. On a GPU it
         is the size of a forward pass; None is 64.
     device : str or torch.device, default="auto"
@@ -68,10 +68,10 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Where embeddings are kept: True for the user's cache directory (the environment variable
         ``SKTRANSFER_HOME`` overrides it), a directory, or None (or False) for nowhere.
     on_error : {"raise", "nan"}, default="raise"
-        What a picture that cannot be read leads to, once all others are embedded: an error that
-        names every such picture, or rows of NaN and a warning.
+        What an image that cannot be read leads to, once all others are embedded: an error that
+        names every such image, or rows of NaN and a warning.
     max_pixels : int, default=100_000_000
-        Pictures with more pixels (height x width) are refused before they are decoded. What is in
+        Images with more pixels (height x width) are refused before they are decoded. What is in
         the cache is given without decoding anything.
     verbose : int, default=0
         1 shows a progress bar.
@@ -83,9 +83,9 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
     n_features_out_ : int
         Width of the embedding.
     preprocessing_ : sktransfer.backbones.Preprocessing
-        How a picture is resized, cropped and normalised.
+        How an image is resized, cropped and normalised.
     errors_ : list of ImageProblem
-        (position, path, reason) of each picture that the last `transform` could not read.
+        (position, path, reason) of each image that the last `transform` could not read.
 
     See Also
     --------
@@ -94,7 +94,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A row depends on nothing but its picture and the parameters: not on the other pictures, their
+    A row depends on nothing but its image and the parameters: not on the other images, their
     order, the number of threads or processes (on one kind of machine, with one version of the
     engine). The network is not part of a pickle; it is loaded when the first embedding has to be
     computed.
@@ -152,11 +152,11 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Check everything that can be checked; no picture is opened and nothing is embedded.
+        """Check everything that can be checked; no image is opened and nothing is embedded.
 
         Parameters
         ----------
-        X : array-like of pictures
+        X : array-like of images
             See :func:`sktransfer.images.check_images`.
         y : None
             Ignored.
@@ -181,23 +181,23 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        """Embed pictures.
+        """Embed images.
 
         Parameters
         ----------
-        X : array-like of pictures
+        X : array-like of images
             See :func:`sktransfer.images.check_images`.
 
         Returns
         -------
-        ndarray of shape (n_pictures, n_features), dtype float32
-            One row for each picture, in order; NaN where one could not be read and `on_error` is
+        ndarray of shape (n_samples, n_features), dtype float32
+            One row for each image, in order; NaN where one could not be read and `on_error` is
             ``"nan"``.
 
         Raises
         ------
         ImageReadError
-            If pictures cannot be read and `on_error` is ``"raise"``; all others are embedded, and
+            If images cannot be read and `on_error` is ``"raise"``; all others are embedded, and
             stored, first.
         FingerprintMismatchError
             If the weights are no longer those of `fit`.
@@ -207,23 +207,23 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Warns
         -----
         ImageReadWarning
-            If pictures cannot be read and `on_error` is ``"nan"``.
+            If images cannot be read and `on_error` is ``"nan"``.
         RandomWeightsWarning
             If `weights` is None.
-        StoreWarning
+        CacheWarning
             If the cache cannot be used; the result is right nevertheless.
         """
         check_is_fitted(self)
-        pictures = check_images(X)
+        images = check_images(X)
         spec, runtime = self._resolve()
         self._check_fingerprint(spec)
         warn_if_random(spec)
-        rows, failures = self._embed(pictures, spec, runtime)
+        rows, failures = self._embed(images, spec, runtime)
         self.errors_ = [
-            ImageProblem(position, image_name(pictures[position]), str(failures[position]))
+            ImageProblem(position, image_name(images[position]), str(failures[position]))
             for position in sorted(failures)
         ]
-        self._report_errors(len(pictures))
+        self._report_errors(len(images))
         return rows
 
     def get_feature_names_out(self, input_features=None):
@@ -232,7 +232,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : None
-            Ignored; a picture has no named features.
+            Ignored; an image has no named features.
 
         Returns
         -------
@@ -259,7 +259,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
             self.precision,
             self.engine,
             batch_size=self.batch_size,
-            own_module=spec.module is not None,
+            custom_module=spec.module is not None,
         )
         return spec, runtime
 
@@ -271,25 +271,27 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
                 "again."
             )
 
-    def _embed(self, pictures, spec, runtime):
-        """Rows, and the exceptions of pictures that cannot be read, by position."""
+    def _embed(self, images, spec, runtime):
+        """Rows, and the exceptions of images that cannot be read, by position."""
         root = resolve_cache_root(self.cache)
-        digests = digest_all(pictures, digest_image, root=root, n_threads=thread_share())
-        good = [p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImage)]
-        if len(good) == len(pictures):  # the usual case, without copies
-            return self._look_up_or_embed(pictures, digests, spec, runtime, root)
-        failures = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImage)}
-        rows = np.full((len(pictures), spec.n_features), np.nan, dtype=np.float32)
+        digests = digest_all(images, digest_image, root=root, n_threads=thread_share())
+        good = [
+            p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImageError)
+        ]
+        if len(good) == len(images):  # the usual case, without copies
+            return self._look_up_or_embed(images, digests, spec, runtime, root)
+        failures = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
+        rows = np.full((len(images), spec.n_features), np.nan, dtype=np.float32)
         if good:
             found, failed = self._look_up_or_embed(
-                [pictures[p] for p in good], [digests[p] for p in good], spec, runtime, root
+                [images[p] for p in good], [digests[p] for p in good], spec, runtime, root
             )
             rows[good] = found
             failures |= {good[index]: error for index, error in failed.items()}
         return rows, failures
 
-    def _look_up_or_embed(self, pictures, digests, spec, runtime, root):
-        store = EmbeddingStore(
+    def _look_up_or_embed(self, images, digests, spec, runtime, root):
+        store = EmbeddingCache(
             f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}",
             spec.n_features,
             root=root,
@@ -300,7 +302,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
         def compute(positions):
             yield from embed(
-                pictures,
+                images,
                 positions,
                 runner_for(spec, runtime, root and root / OPENVINO),
                 spec,
@@ -310,9 +312,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
                 batch_size=batch_size,
             )
 
-        with tqdm(
-            total=len(pictures), desc=spec.name, unit="picture", disable=not self.verbose
-        ) as bar:
+        with tqdm(total=len(images), desc=spec.name, unit="image", disable=not self.verbose) as bar:
             return embed_once(
                 store,
                 digests,
@@ -322,14 +322,14 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
                 progress=bar.update,
             )
 
-    def _report_errors(self, n_pictures):
+    def _report_errors(self, n_samples):
         if not self.errors_:
             return
         if self.on_error == "raise":
             raise ImageReadError(self.errors_)
         position, path, reason = self.errors_[0]
         warn_user(
-            f"{len(self.errors_)} of {n_pictures} pictures could not be read and their rows are "
+            f"{len(self.errors_)} of {n_samples} images could not be read and their rows are "
             f"NaN; the first is [{position}] {path or '(given in memory)'}: {reason}. "
             "`errors_` lists them all.",
             ImageReadWarning,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 __all__ = [
+    "CacheWarning",
     "FingerprintMismatchError",
     "ImageProblem",
     "ImageReadError",
@@ -10,10 +11,9 @@ __all__ = [
     "MissingExtraError",
     "RandomWeightsWarning",
     "SktransferError",
-    "StoreWarning",
     "TrainingDivergedError",
     "UnknownBackboneError",
-    "UnreadableImage",
+    "UnreadableImageError",
     "WeightsError",
 ]
 
@@ -22,19 +22,19 @@ class SktransferError(Exception):
     """Base of every error that sktransfer raises on its own account."""
 
 
-class UnreadableImage(SktransferError, ValueError):
-    """One picture cannot be read; the message is the reason."""
+class UnreadableImageError(SktransferError, ValueError):
+    """One image cannot be read; the message is the reason."""
 
 
 class ImageProblem(NamedTuple):
-    """One picture that could not be read.
+    """One image that could not be read.
 
     Parameters
     ----------
     position : int
-        Row of the picture in ``X``, counted from 0.
+        Row of the image in ``X``, counted from 0.
     path : str or None
-        The path that was given, or None for a picture that was given as bytes or pixels.
+        The path that was given, or None for an image that was given as bytes or pixels.
     reason : str
         Why it could not be read.
     """
@@ -45,12 +45,12 @@ class ImageProblem(NamedTuple):
 
 
 class ImageReadError(SktransferError, ValueError):
-    """Some pictures could not be read.
+    """Some images could not be read.
 
     Parameters
     ----------
     errors : list of ImageProblem
-        Every picture that failed, in the order of ``X``.
+        Every image that failed, in the order of ``X``.
     hint : str, optional
         What became of the others and what to do next, for the end of the message. That of
         :class:`~sktransfer.ImageEmbedder` unless given.
@@ -63,7 +63,7 @@ class ImageReadError(SktransferError, ValueError):
         As given.
     """
 
-    #: How many pictures the message lists before it only counts the rest.
+    #: How many images the message lists before it only counts the rest.
     LISTED = 20
 
     #: What an embedder has to say.
@@ -86,12 +86,12 @@ class ImageReadError(SktransferError, ValueError):
             lines.append(
                 f"  ... and {len(self.errors) - self.LISTED} more in the `errors` attribute"
             )
-        heading = f"{len(self.errors)} picture(s) could not be read:"
+        heading = f"{len(self.errors)} image(s) could not be read:"
         return "\n".join([heading, *lines, f"Hint: {self.hint}"])
 
 
 class ImageReadWarning(UserWarning):
-    """Some pictures could not be read and their rows are NaN (``on_error="nan"``)."""
+    """Some images could not be read and their rows are NaN (``on_error="nan"``)."""
 
 
 class UnknownBackboneError(SktransferError, ValueError):
@@ -114,7 +114,7 @@ class RandomWeightsWarning(UserWarning):
     """A network with random weights is being used, because ``weights=None`` asked for it."""
 
 
-class StoreWarning(UserWarning):
+class CacheWarning(UserWarning):
     """The store of embeddings cannot be used as asked; results are right but slower."""
 
 

@@ -1,4 +1,4 @@
-"""A backbone that writes down every picture that it sees, across threads and processes."""
+"""A backbone that writes down every image that it sees, across threads and processes."""
 
 import os
 
@@ -11,7 +11,7 @@ SIZE = 8
 
 
 class CountingBackbone(nn.Module):
-    """Averages over the picture's quarters; appends one byte to a file for each picture.
+    """Averages over the image's quarters; appends one byte to a file for each image.
 
     Rows that only fill up a batch are black and are not counted.
     """
@@ -38,5 +38,5 @@ class OtherCountingBackbone(CountingBackbone):
 
 
 def n_seen(log):
-    """How many pictures went through the network so far."""
+    """How many images went through the network so far."""
     return os.path.getsize(log) if os.path.exists(log) else 0

@@ -12,13 +12,23 @@ from sklearn.base import BaseEstimator
 import sktransfer
 
 PACKAGE = Path(sktransfer.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+#: Subjects, public and private: modules and folders at the top level of the package.
+SUBJECTS = sorted(
+    path.stem
+    for path in PACKAGE.iterdir()
+    if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+)
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or path.stem != "__init__"
+)
 
 
 def public_objects():
     """Yield (label, object) for each public class, method and function, every one once."""
     seen = set()
-    for module in MODULES:
+    for module in SUBJECTS:
         if module.startswith("_"):
             continue
         home = import_module(f"sktransfer.{module}")

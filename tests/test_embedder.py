@@ -1,4 +1,4 @@
-"""`ImageEmbedder`: right numbers, bits that depend on the picture alone, errors that help."""
+"""`ImageEmbedder`: right numbers, bits that depend on the image alone, errors that help."""
 
 import os
 import pickle
@@ -21,15 +21,16 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import Normalize
 
-from sktransfer import ImageEmbedder, _engine
-from sktransfer._runners import (
+from sktransfer import ImageEmbedder
+from sktransfer._engine import _embedding as _engine
+from sktransfer._engine._runners import (
     OpenVinoRunner,
     fold_batch_norm,
     has_bfloat16,
     has_openvino,
     resolve_runtime,
 )
-from sktransfer._threads import thread_share
+from sktransfer._utils._threads import thread_share
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import (
@@ -50,14 +51,14 @@ needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no 
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return make_shapes(n_samples=21, image_size=40, random_state=0).data
 
 
 @pytest.fixture
-def files(pictures, tmp_path):
-    paths = [tmp_path / f"{position:02}.png" for position in range(len(pictures))]
-    for path, pixels in zip(paths, pictures, strict=True):
+def files(images, tmp_path):
+    paths = [tmp_path / f"{position:02}.png" for position in range(len(images))]
+    for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels).save(path)
     return [str(path) for path in paths]
 
@@ -70,11 +71,11 @@ def relative_difference(found, expected):
 
 
 @pytest.fixture(scope="module", params=["mobilenet_v3_small", "shufflenet_v2_x0_5"])
-def saved_network(request, pictures, tmp_path_factory):
+def saved_network(request, images, tmp_path_factory):
     """(name, weights file, the same network with its last layer removed)."""
     torch.manual_seed(0)
     network = get_model(request.param, weights=None)
-    tensors = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    tensors = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     network.train()(tensors)  # batch-norm statistics that keep activations at a normal size
     file = tmp_path_factory.mktemp("weights") / "weights.pth"
     torch.save(network.state_dict(), file)
@@ -86,13 +87,13 @@ def saved_network(request, pictures, tmp_path_factory):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_equals_torchvisions_network_given_the_same_pixels(saved_network, engine, pictures):
+def test_equals_torchvisions_network_given_the_same_pixels(saved_network, engine, images):
     name, file, network = saved_network
     embedder = ImageEmbedder(name, weights=file, engine=engine)
-    found = embedder.fit_transform(pictures[:5])
+    found = embedder.fit_transform(images[:5])
 
     preprocessing = embedder.preprocessing_
-    pixels = [fit_to_network(decode_image(p), preprocessing) for p in pictures[:5]]
+    pixels = [fit_to_network(decode_image(p), preprocessing) for p in images[:5]]
     normalise = Normalize(preprocessing.mean, preprocessing.std)
     with torch.inference_mode():
         expected = network(normalise(torch.stack(pixels) / 255)).numpy()
@@ -100,52 +101,52 @@ def test_equals_torchvisions_network_given_the_same_pixels(saved_network, engine
     assert relative_difference(found, expected) < 1e-4
 
 
-def test_close_to_torchvisions_whole_preset(saved_network, pictures):
+def test_close_to_torchvisions_whole_preset(saved_network, images):
     name, file, network = saved_network
     preset = get_model_weights(name).DEFAULT.transforms()
     with torch.inference_mode():
-        expected = network(torch.stack([preset(Image.fromarray(p)) for p in pictures[:5]])).numpy()
-    found = ImageEmbedder(name, weights=file).fit_transform(pictures[:5])
+        expected = network(torch.stack([preset(Image.fromarray(p)) for p in images[:5]])).numpy()
+    found = ImageEmbedder(name, weights=file).fit_transform(images[:5])
     # Pillow and torch round some resized pixels to neighbouring values.
     assert relative_difference(found, expected) < 3e-3
 
 
 @pytest.mark.parametrize("backbone", ["tiny_mobilenet", "tiny_resnet"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_engines_agree_with_eager_torch(backbone, engine, pictures):
+def test_engines_agree_with_eager_torch(backbone, engine, images):
     spec = resolve_backbone(backbone, image_size=64)
-    pixels = torch.stack([fit_to_network(decode_image(p), spec.preprocessing) for p in pictures])
+    pixels = torch.stack([fit_to_network(decode_image(p), spec.preprocessing) for p in images])
     mean, std = (
         torch.tensor(v).view(1, 3, 1, 1) for v in (spec.preprocessing.mean, spec.preprocessing.std)
     )
     with torch.inference_mode():
         expected = load_backbone(spec)((pixels / 255 - mean) / std).numpy()
     embedder = ImageEmbedder(backbone, image_size=64, engine=engine)
-    assert relative_difference(embedder.fit_transform(pictures), expected) < 1e-4
+    assert relative_difference(embedder.fit_transform(images), expected) < 1e-4
 
 
 @needs_bfloat16
 @pytest.mark.parametrize("engine", ENGINES)
-def test_bfloat16_is_close_and_kept_apart(engine, pictures):
-    exact = ImageEmbedder(image_size=64, engine=engine).fit_transform(pictures)
+def test_bfloat16_is_close_and_kept_apart(engine, images):
+    exact = ImageEmbedder(image_size=64, engine=engine).fit_transform(images)
     rounded = ImageEmbedder(image_size=64, engine=engine, precision="bfloat16")
-    rounded = rounded.fit_transform(pictures)
+    rounded = rounded.fit_transform(images)
     assert 0 < relative_difference(rounded, exact) < 0.05
 
 
-# ------------------------------------------------------------------- a row depends on its picture
+# ------------------------------------------------------------------- a row depends on its image
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("backbone", ["tiny_mobilenet", "tiny_resnet"])
-def test_a_rows_bits_depend_on_its_picture_alone(backbone, engine, pictures):
+def test_a_rows_bits_depend_on_its_image_alone(backbone, engine, images):
     def embed(positions, **parameters):
         embedder = ImageEmbedder(backbone, image_size=64, engine=engine, cache=None, **parameters)
-        return embedder.fit_transform(pictures[positions])
+        return embedder.fit_transform(images[positions])
 
-    everything = np.arange(len(pictures))
+    everything = np.arange(len(images))
     rows = embed(everything)
-    order = np.random.default_rng(0).permutation(len(pictures))
+    order = np.random.default_rng(0).permutation(len(images))
     assert (embed(order) == rows[order]).all()
     assert (embed([7]) == rows[7]).all()
     assert (embed([3, 7, 7, 1]) == rows[[3, 7, 7, 1]]).all()
@@ -153,26 +154,26 @@ def test_a_rows_bits_depend_on_its_picture_alone(backbone, engine, pictures):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_rows_bits_do_not_depend_on_threads(engine, pictures):
-    embedder = ImageEmbedder("tiny_resnet", image_size=64, engine=engine, cache=None).fit(pictures)
+def test_a_rows_bits_do_not_depend_on_threads(engine, images):
+    embedder = ImageEmbedder("tiny_resnet", image_size=64, engine=engine, cache=None).fit(images)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = embedder.transform(pictures)
+        alone = embedder.transform(images)
         torch.set_num_threads(2)
-        together = embedder.transform(pictures)
+        together = embedder.transform(images)
     finally:
         torch.set_num_threads(before)
     assert (alone == together).all()
 
 
-def test_networks_that_are_built_and_run_in_threads_do_not_disturb_each_other(pictures):
+def test_networks_that_are_built_and_run_in_threads_do_not_disturb_each_other(images):
     """Building one network must leave alone those that other threads run meanwhile."""
 
     def embed(setting):
         backbone, size = setting
         embedder = ImageEmbedder(backbone, image_size=size, engine="torch", cache=None)
-        return embedder.fit_transform(pictures[:8])
+        return embedder.fit_transform(images[:8])
 
     settings = [(name, size) for size in (48, 64, 80) for name in ("tiny_resnet", "tiny_mobilenet")]
     with ThreadPoolExecutor(3) as pool:
@@ -250,7 +251,7 @@ def test_stored_rows_equal_fresh_ones(files):
 # ------------------------------------------------------------------------------- once, and errors
 
 
-def test_each_picture_goes_through_the_network_once(files, tmp_path):
+def test_each_image_goes_through_the_network_once(files, tmp_path):
     log = tmp_path / "log"
     embedder = ImageEmbedder(CountingBackbone(log)).fit(files)
     embedder.transform(files[:15])
@@ -267,13 +268,13 @@ def test_without_cache_duplicates_are_still_embedded_once(files, tmp_path):
 
 
 @pytest.mark.parametrize("cache", [None, True])
-def test_bad_pictures_do_not_stop_the_rest(files, tmp_path, cache):
+def test_bad_images_do_not_stop_the_rest(files, tmp_path, cache):
     log = tmp_path / "log"
-    (tmp_path / "broken.jpg").write_text("not a picture")
+    (tmp_path / "broken.jpg").write_text("not an image")
     mixed = [*files[:4], str(tmp_path / "broken.jpg"), *files[4:8], str(tmp_path / "missing.png")]
     embedder = ImageEmbedder(CountingBackbone(log), cache=cache)
 
-    with pytest.raises(ImageReadError, match="2 picture") as caught:
+    with pytest.raises(ImageReadError, match="2 image") as caught:
         embedder.fit_transform(mixed)
     assert [error.position for error in caught.value.errors] == [4, 9]
     assert caught.value.errors[1].path.endswith("missing.png")
@@ -292,7 +293,7 @@ def test_bad_pictures_do_not_stop_the_rest(files, tmp_path, cache):
         assert n_seen(log) == 8
 
 
-def test_a_set_with_only_bad_pictures(tmp_path):
+def test_a_set_with_only_bad_images(tmp_path):
     with pytest.warns(ImageReadWarning, match="1 of 1"):
         rows = ImageEmbedder(on_error="nan").fit_transform([str(tmp_path / "missing.png")])
     assert np.isnan(rows).all()
@@ -310,19 +311,19 @@ def test_the_error_pickles():
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_too_many_pixels_are_refused(pictures):
+def test_too_many_pixels_are_refused(images):
     with pytest.raises(ImageReadError, match="max_pixels"):
-        ImageEmbedder(max_pixels=100, cache=None).fit_transform(pictures[:1])
+        ImageEmbedder(max_pixels=100, cache=None).fit_transform(images[:1])
 
 
 # ---------------------------------------------------------------------------- fit and parameters
 
 
-def test_fit_opens_no_picture_and_loads_no_network(monkeypatch):
+def test_fit_opens_no_image_and_loads_no_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("sktransfer._engine.load_backbone", refuse)
+    monkeypatch.setattr("sktransfer._engine._embedding.load_backbone", refuse)
     embedder = ImageEmbedder("resnet50").fit(["nowhere.jpg"])
     assert embedder.n_features_out_ == 2048
     assert embedder.get_feature_names_out()[[0, -1]].tolist() == ["resnet50_0", "resnet50_2047"]
@@ -339,33 +340,33 @@ def test_what_is_stored_needs_no_network(files, monkeypatch):
     assert (again == first).all()
 
 
-def test_a_pickle_is_small_and_predicts_the_same(pictures):
-    embedder = ImageEmbedder("tiny_resnet", image_size=64).fit(pictures)
-    rows = embedder.transform(pictures)
+def test_a_pickle_is_small_and_predicts_the_same(images):
+    embedder = ImageEmbedder("tiny_resnet", image_size=64).fit(images)
+    rows = embedder.transform(images)
     data = pickle.dumps(embedder)
     assert len(data) < 5_000
-    assert (pickle.loads(data).transform(pictures) == rows).all()
+    assert (pickle.loads(data).transform(images) == rows).all()
 
 
-def test_other_weights_after_fit_are_refused(pictures, tmp_path):
+def test_other_weights_after_fit_are_refused(images, tmp_path):
     file = tmp_path / "weights.pth"
     network = get_model("shufflenet_v2_x0_5", weights=None)
     torch.save(network.state_dict(), file)
-    embedder = ImageEmbedder("shufflenet_v2_x0_5", weights=file, image_size=64).fit(pictures)
+    embedder = ImageEmbedder("shufflenet_v2_x0_5", weights=file, image_size=64).fit(images)
     expected = embedder.fingerprint_
     network.fc.bias.data += 1
     torch.save(network.state_dict(), file)
     with pytest.raises(FingerprintMismatchError, match=expected):
-        embedder.transform(pictures)
+        embedder.transform(images)
 
 
-def test_random_weights_warn_every_time_and_are_the_same_every_time(pictures):
+def test_random_weights_warn_every_time_and_are_the_same_every_time(images):
     embedder = ImageEmbedder("shufflenet_v2_x0_5", weights=None, image_size=64, cache=None)
-    embedder.fit(pictures)
+    embedder.fit(images)
     rows = []
     for _ in range(2):
         with pytest.warns(RandomWeightsWarning) as caught:
-            rows.append(embedder.transform(pictures))
+            rows.append(embedder.transform(images))
         assert len(caught) == 1
     assert (rows[0] == rows[1]).all()
 
@@ -384,13 +385,13 @@ def test_random_weights_warn_every_time_and_are_the_same_every_time(pictures):
         ({"image_size": 0}, ValueError, "image_size"),
     ],
 )
-def test_bad_parameters_are_named_by_fit(parameters, error, hint, pictures):
+def test_bad_parameters_are_named_by_fit(parameters, error, hint, images):
     with pytest.raises(error, match=hint):
-        ImageEmbedder(**parameters).fit(pictures)
+        ImageEmbedder(**parameters).fit(images)
 
 
 def test_openvino_that_is_not_installed_names_the_extra(monkeypatch):
-    monkeypatch.setattr("sktransfer._runners.has_openvino", lambda: False)
+    monkeypatch.setattr("sktransfer._engine._runners.has_openvino", lambda: False)
     with pytest.raises(MissingExtraError, match=r"sktransfer\[fast\]"):
         resolve_runtime("cpu", "float32", "openvino")
     assert resolve_runtime("cpu", "float32", "auto").engine == "torch"
@@ -402,16 +403,16 @@ def test_openvino_and_a_gpu_do_not_go_together(monkeypatch):
         resolve_runtime("cuda", "float32", "openvino")
 
 
-def test_an_own_module_that_changes_its_width_is_reported(pictures):
+def test_an_custom_module_that_changes_its_width_is_reported(images):
     class Fickle(nn.Module):
         def forward(self, pixels):
             return pixels.flatten(1)[:, : 5 if len(pixels) == 1 else 7]
 
     with pytest.raises(ValueError, match=r"expected \(4, 5\)"):
-        ImageEmbedder(Fickle(), cache=None).fit_transform(pictures)
+        ImageEmbedder(Fickle(), cache=None).fit_transform(images)
 
 
-def test_numbers_that_are_not_finite_are_reported(pictures):
+def test_numbers_that_are_not_finite_are_reported(images):
     class Lost(nn.Module):
         def forward(self, pixels):
             return pixels.mean((2, 3)).log()  # of a negative number
@@ -419,7 +420,7 @@ def test_numbers_that_are_not_finite_are_reported(pictures):
     lost = Lost()
     lost.preprocessing = Preprocessing(8, None, mean=(9.0, 9.0, 9.0))
     with pytest.raises(ValueError, match=r"Lost' gave numbers that are not finite, in float32"):
-        ImageEmbedder(lost, cache=None).fit_transform(pictures)
+        ImageEmbedder(lost, cache=None).fit_transform(images)
 
 
 class Undigested(nn.Module):
@@ -433,14 +434,14 @@ class Undigested(nn.Module):
         return pixels.mean((2, 3))
 
 
-def test_a_fitted_embedder_with_any_module_can_be_pickled(pictures):
-    embedder = ImageEmbedder(Undigested(), cache=None).fit(pictures)
+def test_a_fitted_embedder_with_any_module_can_be_pickled(images):
+    embedder = ImageEmbedder(Undigested(), cache=None).fit(images)
     again = pickle.loads(pickle.dumps(embedder))
-    np.testing.assert_array_equal(again.transform(pictures), embedder.transform(pictures))
+    np.testing.assert_array_equal(again.transform(images), embedder.transform(images))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_own_modules_and_heads_work_in_a_forked_child():
+def test_custom_modules_and_heads_work_in_a_forked_child():
     program = """
 import os, signal
 import numpy as np, torch
@@ -466,7 +467,7 @@ assert done == 0, done
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
 
 
-def test_an_error_inside_the_network_is_not_swallowed(pictures):
+def test_an_error_inside_the_network_is_not_swallowed(images):
     class Broken(nn.Module):
         def forward(self, pixels):
             if pixels.max() > 5:  # the probe with black pixels passes
@@ -476,22 +477,22 @@ def test_an_error_inside_the_network_is_not_swallowed(pictures):
     broken = Broken()
     broken.preprocessing = Preprocessing(8, None, std=(0.01, 0.01, 0.01))
     with pytest.raises(ZeroDivisionError, match="in the network"):
-        ImageEmbedder(broken, cache=None).fit_transform(pictures)
+        ImageEmbedder(broken, cache=None).fit_transform(images)
     assert thread_share() >= 1  # and the next call finds the threads in order
 
 
-def test_progress_bar_goes_to_stderr(pictures, capsys):
+def test_progress_bar_goes_to_stderr(images, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ImageEmbedder(image_size=64, verbose=1, cache=None).fit_transform(pictures)
+        ImageEmbedder(image_size=64, verbose=1, cache=None).fit_transform(images)
     captured = capsys.readouterr()
     assert "21/21" in captured.err and captured.out == ""
 
 
 @pytest.mark.skipif(not has_openvino(), reason="needs openvino")
-def test_openvinos_conversion_is_kept_for_other_processes(pictures, home, monkeypatch):
-    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(pictures)
-    embedder.transform(pictures[:3])
+def test_openvinos_conversion_is_kept_for_other_processes(images, home, monkeypatch):
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(images)
+    embedder.transform(images[:3])
     kept = list((home / "openvino").glob("*.xml"))
     assert len(kept) == 1 and kept[0].with_suffix(".bin").exists()
 
@@ -500,27 +501,27 @@ def test_openvinos_conversion_is_kept_for_other_processes(pictures, home, monkey
 
     monkeypatch.setattr(_engine, "_runners", _engine._Runners())
     monkeypatch.setattr(OpenVinoRunner, "_convert", refuse)
-    rows = embedder.transform(pictures)
+    rows = embedder.transform(images)
 
     # A damaged file is no trouble: the conversion is made again.
     monkeypatch.undo()
     kept[0].write_text("<net")
     monkeypatch.setattr(_engine, "_runners", _engine._Runners())
-    fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(pictures)
-    assert (fresh.transform(pictures) == rows).all()
+    fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(images)
+    assert (fresh.transform(images) == rows).all()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_embeds_too(engine, pictures):
-    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine=engine).fit(pictures)
-    rows = embedder.transform(pictures[:10])
+def test_a_forked_child_embeds_too(engine, images):
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine=engine).fit(images)
+    rows = embedder.transform(images[:10])
     child = os.fork()
     if child == 0:
         status = 1
         try:
             embedder.set_params(cache=None)
-            status = int(not (embedder.transform(pictures)[:10] == rows).all())
+            status = int(not (embedder.transform(images)[:10] == rows).all())
         finally:
             os._exit(status)
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""Searches, folds, stacks and workers embed each picture once; a killed run goes on."""
+"""Searches, folds, stacks and workers embed each image once; a killed run goes on."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from sktransfer.datasets import make_shapes
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     shapes = make_shapes(n_samples=80, image_size=16, random_state=0)
     paths = [str(folder / f"{position:03}.png") for position in range(len(shapes.data))]
     for path, pixels in zip(paths, shapes.data, strict=True):
@@ -60,7 +60,7 @@ def test_threads_of_one_process_share_the_work(shapes, tmp_path):
     assert n_seen(log) == len(shapes.data)
 
 
-def test_moved_and_copied_pictures_hit_edited_ones_miss(shapes, tmp_path):
+def test_moved_and_copied_images_hit_edited_ones_miss(shapes, tmp_path):
     log = tmp_path / "log"
     embedder = ImageEmbedder(CountingBackbone(log)).fit(shapes.data)
     files = []

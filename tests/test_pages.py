@@ -1,4 +1,4 @@
-"""The blocks of the documentation's pages run, in order, on pictures that the reader is to have."""
+"""The blocks of the documentation's pages run, in order, on images that the reader is to have."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def shapes():
 
 
 def names_of(page, shapes):
-    """What a page takes for granted: pictures, or embeddings where it is about heads."""
+    """What a page takes for granted: images, or embeddings where it is about heads."""
     X = shapes.data
     if page == "heads.md":
         X = ImageEmbedder(image_size=64, cache=None).fit_transform(X)

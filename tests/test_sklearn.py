@@ -1,4 +1,4 @@
-"""What scikit-learn does with an estimator works on pictures, given as paths and as arrays."""
+"""What scikit-learn does with an estimator works on images, given as paths and as arrays."""
 
 import pickle
 
@@ -35,11 +35,11 @@ def shapes():
 
 
 @pytest.fixture(scope="module", params=["arrays", "paths"])
-def pictures(request, shapes, tmp_path_factory):
+def images(request, shapes, tmp_path_factory):
     """The same 60 shapes, as one array and as paths of PNG files."""
     if request.param == "arrays":
         return shapes.data
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{position}.png" for position in range(len(shapes.data))]
     for path, pixels in zip(paths, shapes.data, strict=True):
         Image.fromarray(pixels).save(path)
@@ -72,9 +72,9 @@ def test_factory_returns_scikit_learns_own_classes():
     assert type(make_transfer_stack(["tiny_resnet", "tiny_mobilenet"])) is StackingClassifier
 
 
-def test_cross_validate(pictures, names):
+def test_cross_validate(images, names):
     scores = cross_validate(
-        logistic(), pictures, names, cv=3, scoring=["accuracy", "f1_macro"], error_score="raise"
+        logistic(), images, names, cv=3, scoring=["accuracy", "f1_macro"], error_score="raise"
     )
     assert scores["test_accuracy"].mean() > chance(names)
     assert len(scores["test_f1_macro"]) == 3
@@ -84,148 +84,148 @@ def test_cross_validate(pictures, names):
     ("pipeline", "grid"),
     [("logistic", {"head__C": [0.01, 1.0]}), ("trained", {"head__hidden_units": [(), (8,)]})],
 )
-def test_grid_search_over_head_parameters(pictures, names, pipeline, grid):
+def test_grid_search_over_head_parameters(images, names, pipeline, grid):
     estimator = {"logistic": logistic, "trained": trained}[pipeline]()
-    search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(pictures, names)
+    search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(images, names)
     assert search.best_score_ > chance(names)
-    assert search.predict(pictures).dtype == names.dtype
+    assert search.predict(images).dtype == names.dtype
 
 
-def test_grid_search_over_backbones_in_two_processes(pictures, names):
+def test_grid_search_over_backbones_in_two_processes(images, names):
     grid = {"embedder__backbone": ["tiny_resnet", "tiny_mobilenet"], "head__C": [0.01, 1.0]}
     search = GridSearchCV(logistic(), grid, cv=2, n_jobs=2, error_score="raise")
-    alone = clone(search).set_params(n_jobs=None).fit(pictures, names)
-    search.fit(pictures, names)
+    alone = clone(search).set_params(n_jobs=None).fit(images, names)
+    search.fit(images, names)
     np.testing.assert_array_equal(
         search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
     )
 
 
-def test_halving_grid_search(pictures, names):
+def test_halving_grid_search(images, names):
     search = HalvingGridSearchCV(
         logistic(), {"head__C": [0.001, 0.1, 1.0]}, cv=2, min_resources=20, random_state=0
-    ).fit(pictures, names)
+    ).fit(images, names)
     assert search.best_params_["head__C"] in (0.001, 0.1, 1.0)
 
 
-def test_stacking(pictures, names):
+def test_stacking(images, names):
     stack = make_transfer_stack(
         ["tiny_resnet", "tiny_mobilenet"], LogisticRegression(max_iter=2000), cv=2, **SMALL
-    ).fit(pictures, names)
+    ).fit(images, names)
     assert list(stack.named_estimators_) == ["tiny_resnet", "tiny_mobilenet"]
-    assert stack.score(pictures, names) > chance(names)
+    assert stack.score(images, names) > chance(names)
     n_classes = len(np.unique(names))
-    assert stack.transform(pictures).shape == (len(names), 2 * n_classes)
+    assert stack.transform(images).shape == (len(names), 2 * n_classes)
 
 
-def test_stacking_of_our_pipelines_beside_anothers(pictures, names):
+def test_stacking_of_our_pipelines_beside_anothers(images, names):
     branches = [("ours", logistic()), ("head", trained())]
     stack = StackingClassifier(branches, cv=2, stack_method="decision_function")
-    assert stack.fit(pictures, names).score(pictures, names) > chance(names)
+    assert stack.fit(images, names).score(images, names) > chance(names)
 
 
 @pytest.mark.parametrize("voting", ["hard", "soft"])
-def test_voting(pictures, names, voting):
+def test_voting(images, names, voting):
     branches = [("resnet", logistic("tiny_resnet")), ("mobilenet", logistic())]
-    votes = VotingClassifier(branches, voting=voting).fit(pictures, names)
-    assert votes.score(pictures, names) > chance(names)
+    votes = VotingClassifier(branches, voting=voting).fit(images, names)
+    assert votes.score(images, names) > chance(names)
 
 
-def test_bagging_asks_for_a_column(pictures, names):
-    if pictures.ndim > 1:
-        pictures = np.fromiter(pictures, dtype=object, count=len(pictures))
+def test_bagging_asks_for_a_column(images, names):
+    if images.ndim > 1:
+        images = np.fromiter(images, dtype=object, count=len(images))
     bags = BaggingClassifier(logistic(), n_estimators=2, random_state=0)
-    column = pictures.astype(object).reshape(-1, 1)
+    column = images.astype(object).reshape(-1, 1)
     assert bags.fit(column, names).score(column, names) > chance(names)
 
 
 @pytest.mark.parametrize("pipeline", [logistic, trained])
-def test_calibration(pictures, names, pipeline):
-    calibrated = CalibratedClassifierCV(pipeline(), cv=2).fit(pictures, names)
-    probabilities = calibrated.predict_proba(pictures)
+def test_calibration(images, names, pipeline):
+    calibrated = CalibratedClassifierCV(pipeline(), cv=2).fit(images, names)
+    probabilities = calibrated.predict_proba(images)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_learning_curve_display(pictures, names):
+def test_learning_curve_display(images, names):
     pytest.importorskip("matplotlib")
     display = LearningCurveDisplay.from_estimator(
-        logistic(), pictures, names, cv=2, train_sizes=[0.5, 1.0], shuffle=True, random_state=0
+        logistic(), images, names, cv=2, train_sizes=[0.5, 1.0], shuffle=True, random_state=0
     )
     assert np.isfinite(display.test_scores).all()
 
 
-def test_confusion_matrix_display(pictures, names):
+def test_confusion_matrix_display(images, names):
     pytest.importorskip("matplotlib")
-    fitted = logistic().fit(pictures, names)
-    display = ConfusionMatrixDisplay.from_estimator(fitted, pictures, names)
+    fitted = logistic().fit(images, names)
+    display = ConfusionMatrixDisplay.from_estimator(fitted, images, names)
     assert display.confusion_matrix.sum() == len(names)
     np.testing.assert_array_equal(display.display_labels, np.unique(names))
 
 
-def test_classification_report(pictures, names):
-    predicted = cross_val_predict(logistic(), pictures, names, cv=2)
+def test_classification_report(images, names):
+    predicted = cross_val_predict(logistic(), images, names, cv=2)
     report = classification_report(names, predicted)
     assert all(name in report for name in np.unique(names))
 
 
-def test_set_output_pandas(pictures):
+def test_set_output_pandas(images):
     pandas = pytest.importorskip("pandas")
     embedder = ImageEmbedder(**SMALL).set_output(transform="pandas")
-    frame = embedder.fit_transform(pictures)
+    frame = embedder.fit_transform(images)
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == list(embedder.get_feature_names_out())
-    np.testing.assert_array_equal(frame, ImageEmbedder(**SMALL).fit_transform(pictures))
+    np.testing.assert_array_equal(frame, ImageEmbedder(**SMALL).fit_transform(images))
 
 
 @pytest.mark.parametrize("container", ["Series", "DataFrame"])
-def test_pandas_columns(pictures, names, container):
+def test_pandas_columns(images, names, container):
     pandas = pytest.importorskip("pandas")
-    column = pandas.Series(list(pictures), name="picture", dtype=object, index=range(100, 160))
+    column = pandas.Series(list(images), name="image", dtype=object, index=range(100, 160))
     X = column if container == "Series" else column.to_frame()
     fitted = logistic().fit(X, names)
-    np.testing.assert_array_equal(fitted.predict(X), fitted.predict(pictures))
+    np.testing.assert_array_equal(fitted.predict(X), fitted.predict(images))
 
 
-def test_clone_and_set_params(pictures, names):
-    fitted = logistic().fit(pictures, names)
+def test_clone_and_set_params(images, names):
+    fitted = logistic().fit(images, names)
     copy = clone(fitted)
     assert copy.get_params()["embedder__image_size"] == 32
     assert not hasattr(copy.named_steps["embedder"], "n_features_in_")
-    copy.set_params(embedder__backbone="tiny_resnet", head__C=0.1).fit(pictures, names)
+    copy.set_params(embedder__backbone="tiny_resnet", head__C=0.1).fit(images, names)
     widths = [m.named_steps["head"].coef_.shape[1] for m in (fitted, copy)]
     expected = [
-        ImageEmbedder(b, **SMALL).fit_transform(pictures).shape[1]
+        ImageEmbedder(b, **SMALL).fit_transform(images).shape[1]
         for b in ("tiny_mobilenet", "tiny_resnet")
     ]
     assert widths == expected
 
 
 @pytest.mark.parametrize("pipeline", [logistic, trained])
-def test_pickle(pictures, names, pipeline):
-    fitted = pipeline().fit(pictures, names)
+def test_pickle(images, names, pipeline):
+    fitted = pipeline().fit(images, names)
     written = pickle.dumps(fitted)
     assert len(written) < 500_000
     np.testing.assert_array_equal(
-        pickle.loads(written).predict_proba(pictures), fitted.predict_proba(pictures)
+        pickle.loads(written).predict_proba(images), fitted.predict_proba(images)
     )
 
 
-def test_joblib_into_a_fresh_process(pictures, names, tmp_path):
-    fitted = [pipeline().fit(pictures, names) for pipeline in (logistic, trained)]
-    joblib.dump((fitted, pictures), tmp_path / "models")
+def test_joblib_into_a_fresh_process(images, names, tmp_path):
+    fitted = [pipeline().fit(images, names) for pipeline in (logistic, trained)]
+    joblib.dump((fitted, images), tmp_path / "models")
     program = (
         "from joblib import dump, load\n"
-        "models, pictures = load(folder / 'models')\n"
-        "dump([model.predict_proba(pictures) for model in models], folder / 'out')"
+        "models, images = load(folder / 'models')\n"
+        "dump([model.predict_proba(images) for model in models], folder / 'out')"
     )
     run(program, folder=tmp_path)
     for model, probabilities in zip(fitted, joblib.load(tmp_path / "out"), strict=True):
-        np.testing.assert_array_equal(probabilities, model.predict_proba(pictures))
+        np.testing.assert_array_equal(probabilities, model.predict_proba(images))
 
 
-def test_html_diagram(pictures, names):
+def test_html_diagram(images, names):
     stack = make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL)
     html = estimator_html_repr(stack)
     assert "ImageEmbedder" in html and "tiny_resnet" in html and "HeadClassifier" in html
-    assert "ImageEmbedder" in estimator_html_repr(logistic().fit(pictures, names))
+    assert "ImageEmbedder" in estimator_html_repr(logistic().fit(images, names))
     assert "ImageEmbedder" in repr(logistic())

@@ -1,0 +1,164 @@
+"""How much the store costs: looking embeddings up, and recognising files that have not changed.
+
+    python benchmarks/store.py [--rows 10000] [--features 2048] [--repeats 3]
+
+Prints a table, with seconds on the clock and on a processor, and exits with 1 when the former are
+above their limit; on a busy machine the clock counts what others do as well. "Fresh process" is
+timed inside a process that has imported the package and done nothing else; the operating system
+may still hold the file in its own cache.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+import sktransfer
+from sktransfer.cache import EmbeddingCache, digest_all, embed_once
+
+#: Seconds that 10,000 rows of 2,048 floats, or 10,000 paths, may take.
+LIMITS = {
+    "lookup from disk, fresh process": 0.5,
+    "lookup from memory": 0.1,
+    "digests of unchanged paths, fresh process": 0.2,
+    "digests of unchanged paths, same process": 0.2,
+}
+
+
+def keys(n_rows, first=0):
+    return [blake2b(str(first + i).encode(), digest_size=20).digest() for i in range(n_rows)]
+
+
+def store(root, n_features):
+    return EmbeddingCache("benchmark", n_features, root=root, description="benchmark")
+
+
+def unwanted(positions):
+    raise RuntimeError("A row that should be stored is not.")
+
+
+def timed(function):
+    """Seconds on the clock, and of this process on a processor."""
+    clock, processor = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def look_up(root, n_rows, n_features):
+    """Times of a first and of later lookups in this process."""
+    wanted = keys(n_rows)
+    options = {"batch_size": 64, "share_work": False}
+    return [
+        timed(lambda: embed_once(store(root, n_features), wanted, unwanted, **options))
+        for _ in range(4)
+    ]
+
+
+def write(root, n_rows, n_features, first=0, batch_size=64):
+    """Times that storing rows takes, with a commit for every half batch."""
+    rows = np.random.default_rng(0).normal(size=(n_rows, n_features)).astype(np.float32)
+    return timed(
+        lambda: embed_once(
+            store(root, n_features),
+            keys(n_rows, first),
+            lambda positions: ((position, rows[position]) for position in positions),
+            batch_size=batch_size,
+            share_work=False,
+        )
+    )
+
+
+def make_files(folder, n_files):
+    folder.mkdir()
+    content = os.urandom(20_000)
+    for number in range(n_files):
+        (folder / f"{number}.jpg").write_bytes(number.to_bytes(4) + content)
+
+
+def digest_paths(root, folder):
+    """Times of a first and of a second look at all files in this process."""
+    from sktransfer.images import digest_image  # imports torch, which nothing else here needs
+
+    paths = sorted(map(str, folder.iterdir()))
+    return [timed(lambda: digest_all(paths, digest_image, root=root)) for _ in range(2)]
+
+
+def stream(root, n_rows, n_features):
+    """Megabytes by which this process grows while it streams ten sets, after the first two."""
+    sizes = []
+    for block in range(12):
+        write(root, n_rows, n_features, first=block * n_rows, batch_size=n_rows)
+        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+    return sizes[-1] - sizes[1]
+
+
+def in_fresh_process(function, *arguments, **environment):
+    """Run one of the functions above in a process of its own."""
+    command = [sys.executable, __file__, "--child", function.__name__, *map(str, arguments)]
+    path = str(Path(sktransfer.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def child(name, arguments):
+    function = {f.__name__: f for f in (look_up, digest_paths, stream)}[name]
+    arguments = [int(a) if a.isdigit() else Path(a) for a in arguments]
+    print(json.dumps(function(*arguments)))
+
+
+def measure(folder, n_rows, n_features, repeats):
+    figures = {"storing, a commit for every 32 rows": write(folder, n_rows, n_features)}
+    lookups = [in_fresh_process(look_up, folder, n_rows, n_features) for _ in range(repeats)]
+    figures["lookup from disk, fresh process"] = min(times[0] for times in lookups)
+    figures["lookup from memory"] = min(min(times[1:]) for times in lookups)
+    make_files(folder / "files", n_rows)
+    time.sleep(2.1)  # files changed more recently are not remembered
+    new, again = in_fresh_process(digest_paths, folder, folder / "files")
+    figures["digests of new paths"] = new
+    figures["digests of unchanged paths, same process"] = again
+    digests = [in_fresh_process(digest_paths, folder, folder / "files") for _ in range(repeats)]
+    figures["digests of unchanged paths, fresh process"] = min(times[0] for times in digests)
+    return figures
+
+
+def report(figures):
+    """Print the figures; return whether all are within their limits."""
+    print(
+        f"| {'what':41} | seconds | processor | limit |\n|{'-' * 43}|--------:|----------:|------:|"
+    )
+    for what, (clock, processor) in figures.items():
+        limit = LIMITS.get(what, "")
+        print(f"| {what:41} | {clock:7.3f} | {processor:9.3f} | {limit:5} |")
+    return all(figures[what][0] <= limit for what, limit in LIMITS.items())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--features", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"{options.rows:,} rows of {options.features:,} floats; best of {options.repeats}\n")
+        good = report(measure(Path(folder), options.rows, options.features, options.repeats))
+        growth = in_fresh_process(
+            stream, Path(folder) / "stream", 1000, options.features, SKTRANSFER_MEMORY_LIMIT="20MB"
+        )
+        print(f"\nStreaming 10 x 1,000 rows at a memory limit of 20 MB: {growth:+.1f} MB")
+    sys.exit(0 if good and growth < 20 else 1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], sys.argv[3:])
+    else:
+        main()

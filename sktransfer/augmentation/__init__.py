@@ -1,0 +1,7 @@
+"""Augmented views of images."""
+
+from ._classifier import AugmentedClassifier
+
+__all__ = [
+    "AugmentedClassifier",
+]

@@ -1,0 +1,131 @@
+"""Embeddings of a tuned network, computed as those of frozen ones are."""
+
+import os
+from contextlib import contextmanager
+
+from torch import nn
+from tqdm.auto import tqdm
+
+from .._engine._embedding import embed
+from .._engine._runners import OpenVinoRunner, TorchRunner, resolve_runtime
+from .._utils._threads import thread_share
+from ..backbones import load_backbone, split_backbone
+from ..cache import EmbeddingCache, digest_all, embed_once, resolve_cache_root
+from ..exceptions import ImageReadError, UnreadableImageError
+from ..images import check_images, digest_image, image_name
+
+__all__ = ["TunedNetwork", "advised", "read_digests"]
+
+#: What to do about images that cannot be read.
+_HINT = "mend or remove them: FineTuneClassifier needs every image that it is given."
+
+
+def read_digests(images, cache):
+    """Return the digest of each image, or raise one error that names all that have none."""
+    root = resolve_cache_root(cache)
+    digests = digest_all(images, digest_image, root=root, n_threads=thread_share())
+    bad = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
+    raise_unreadable(images, bad)
+    return digests
+
+
+def raise_unreadable(images, failures):
+    """Raise one error that names every image of ``{position: reason}``, if there are any."""
+    if failures:
+        problems = [(p, image_name(images[p]), str(failures[p])) for p in sorted(failures)]
+        raise ImageReadError(problems, _HINT)
+
+
+@contextmanager
+def advised():
+    """Let errors of an embedder say what can be done where it is only a part."""
+    try:
+        yield
+    except ImageReadError as error:
+        raise ImageReadError(error.errors, _HINT) from None
+
+
+class TunedNetwork:
+    """A backbone whose upper part was tuned; only that part is in its pickle.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        The backbone as it was before; its fingerprint is checked when the frozen part is loaded.
+    n_unfrozen : int
+        How many of its last stages were tuned.
+    upper : torch.nn.Module
+        The tuned part, on the CPU: the whole network where that cannot be cut in two.
+    is_whole : bool
+        Whether ``upper`` is the whole network.
+    """
+
+    def __init__(self, spec, n_unfrozen, upper, is_whole):
+        self.spec, self.n_unfrozen, self.upper, self.is_whole = spec, n_unfrozen, upper, is_whole
+        self._ready = None
+
+    def __getstate__(self):
+        return {**vars(self), "_ready": None}
+
+    def network(self):
+        """Return the network from normalised images to embeddings, on the CPU."""
+        if self.is_whole:
+            return self.upper
+        lower, _ = split_backbone(load_backbone(self.spec), self.n_unfrozen)
+        # One stage after the other, not a part in a part, so that they can be told apart again.
+        return nn.Sequential(*lower, *self.upper).eval()
+
+    def embed(self, X, *, device, precision, engine, batch_size, cache, max_pixels, verbose):
+        """Return embeddings (n, n_features), as `ImageEmbedder.transform` does."""
+        images = check_images(X)
+        runtime = self._runtime(device, precision, engine)
+        digests = read_digests(images, cache)
+        runner = self._runner(runtime)
+        store = EmbeddingCache("tuned", self.spec.n_features, root=None, description="tuned")
+        in_progress = batch_size or max(64, 16 * thread_share())
+
+        def compute(positions):
+            settings = {"max_pixels": max_pixels, "batch_size": in_progress}
+            yield from embed(
+                images, positions, runner, self.spec, runtime, digests=digests, **settings
+            )
+
+        with tqdm(total=len(images), desc="tuned", unit="image", disable=not verbose) as bar:
+            rows, failures = embed_once(
+                store,
+                digests,
+                compute,
+                batch_size=in_progress,
+                share_work=False,
+                progress=bar.update,
+            )
+        raise_unreadable(images, failures)
+        return rows
+
+    def _runtime(self, device, precision, engine):
+        # Converting a network that serves one estimator takes longer than it saves on a few
+        # hundred images: OpenVINO only runs it when it is asked for by name.
+        engine = "torch" if engine == "auto" else engine
+        return resolve_runtime(
+            device, precision, engine, custom_module=self.spec.module is not None
+        )
+
+    def _runner(self, runtime):
+        key = os.getpid(), runtime, thread_share()
+        if self._ready is None or self._ready[0] != key:
+            self._ready = key, self._build(runtime)
+        return self._ready[1]
+
+    def _build(self, runtime):
+        own = self.spec.module is not None
+        preprocessing = self.spec.preprocessing
+        if runtime.engine == "torch":
+            return TorchRunner(self.network(), preprocessing, runtime, custom_module=own)
+        return OpenVinoRunner(
+            self.network,
+            preprocessing,
+            runtime,
+            n_threads=thread_share(),
+            model_dir=None,
+            name="tuned",
+        )

@@ -1,0 +1,319 @@
+"""Rows are looked up, computed once and kept; no disk fails here and nobody else is about."""
+
+import gc
+import pickle
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+
+from sktransfer.cache import EmbeddingCache, cache_info, embed_once
+from sktransfer.cache._memory import RowMemory, memory
+from sktransfer.exceptions import UnreadableImageError
+
+WIDTH = 8
+
+
+def keys_of(numbers):
+    return [blake2b(str(number).encode(), digest_size=20).digest() for number in numbers]
+
+
+def row_of(number):
+    return np.random.default_rng(number).normal(size=WIDTH).astype(np.float32)
+
+
+def rows_of(numbers):
+    return np.stack([row_of(number) for number in numbers])
+
+
+class Network:
+    """Computes rows of numbers and remembers which; what is in ``broken`` fails."""
+
+    def __init__(self, numbers, broken=()):
+        self.numbers, self.broken, self.computed = list(numbers), broken, []
+
+    def __call__(self, positions):
+        for position in reversed(positions):
+            number = self.numbers[position]
+            self.computed.append(number)
+            if number in self.broken:
+                yield position, UnreadableImageError(f"{number} is broken")
+            else:
+                yield position, row_of(number)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EmbeddingCache("key", WIDTH, root=tmp_path, description="tiny, 8 wide")
+
+
+def embed(store, numbers, *, broken=(), batch_size=4, share_work=False, **options):
+    network = Network(numbers, broken)
+    rows, failures = embed_once(
+        store,
+        keys_of(numbers),
+        network,
+        batch_size=batch_size,
+        share_work=share_work,
+        **options,
+    )
+    return rows, failures, network
+
+
+@pytest.mark.parametrize("share_work", [False, True])
+def test_rows_are_right_and_computed_once(store, share_work):
+    numbers = range(100)
+    rows, failures, network = embed(store, numbers, share_work=share_work)
+    assert rows.dtype == np.float32
+    assert rows.tobytes() == rows_of(numbers).tobytes()
+    assert failures == {}
+    assert sorted(network.computed) == list(numbers)
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["memory", "disk"])
+def test_a_second_call_computes_nothing(store, forget):
+    embed(store, range(50))
+    if forget:
+        memory.forget(store.path)
+    shuffled = np.random.default_rng(0).permutation(50)
+    rows, _, network = embed(store, shuffled)
+    assert network.computed == []
+    assert rows.tobytes() == rows_of(shuffled).tobytes()
+
+
+def test_only_what_is_missing_is_computed(store):
+    embed(store, range(20))
+    rows, _, network = embed(store, range(10, 30))
+    assert sorted(network.computed) == list(range(20, 30))
+    assert rows.tobytes() == rows_of(range(10, 30)).tobytes()
+
+
+def test_duplicates_are_computed_once(store):
+    numbers = [3, 1, 3, 3, 2, 1]
+    rows, _, network = embed(store, numbers)
+    assert sorted(network.computed) == [1, 2, 3]
+    assert rows.tobytes() == rows_of(numbers).tobytes()
+
+
+def test_without_a_root_only_duplicates_are_spared(tmp_path):
+    nowhere = EmbeddingCache("key", WIDTH, root=None, description="tiny")
+    for _ in range(2):
+        rows, _, network = embed(nowhere, [1, 2, 1])
+        assert sorted(network.computed) == [1, 2]
+        assert rows.tobytes() == rows_of([1, 2, 1]).tobytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failures_are_nan_reported_and_tried_again(store):
+    rows, failures, _ = embed(store, [0, 1, 2, 1], broken={1})
+    assert list(failures) == [1, 3]
+    assert str(failures[3]) == "1 is broken"
+    assert np.isnan(rows[[1, 3]]).all()
+    assert rows[[0, 2]].tobytes() == rows_of([0, 2]).tobytes()
+    rows, failures, network = embed(store, [0, 1, 2, 1])
+    assert network.computed == [1]
+    assert failures == {}
+    assert rows.tobytes() == rows_of([0, 1, 2, 1]).tobytes()
+
+
+def test_no_rows(store):
+    rows, failures, _ = embed(store, [])
+    assert rows.shape == (0, WIDTH)
+    assert failures == {}
+
+
+@pytest.mark.parametrize("other", ["key", "root"])
+def test_stores_are_separate(store, tmp_path, other):
+    embed(store, range(3))
+    changed = {
+        "key": EmbeddingCache("other", WIDTH, root=tmp_path, description="tiny"),
+        "root": EmbeddingCache("key", WIDTH, root=tmp_path / "else", description="tiny"),
+    }[other]
+    assert sorted(embed(changed, range(3))[2].computed) == [0, 1, 2]
+
+
+def test_share_work_hands_the_network_whole_batches(store):
+    sizes = []
+
+    def compute(positions):
+        sizes.append(len(positions))
+        yield from Network(range(203))(positions)
+
+    embed_once(store, keys_of(range(203)), compute, batch_size=16, share_work=True)
+    assert sum(sizes) == 203
+    assert [size % 16 for size in sizes[:-1]] == [0] * (len(sizes) - 1)
+
+
+def test_rows_of_an_interrupted_call_are_kept(store):
+    def compute(positions):
+        for position in positions[:7]:
+            yield position, row_of(position)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_once(store, keys_of(range(20)), compute, batch_size=10, share_work=False)
+    memory.forget(store.path)
+    rows, _, network = embed(store, range(20))
+    assert len(network.computed) == 13
+    assert rows.tobytes() == rows_of(range(20)).tobytes()
+
+
+def test_an_interrupted_compute_is_closed(store):
+    closed = []
+
+    def compute(positions):
+        try:
+            yield positions[0], np.zeros(WIDTH + 1)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(ValueError, match=r"row of shape \(9,\); expected \(8,\)"):
+        embed_once(store, keys_of(range(3)), compute, batch_size=4, share_work=False)
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([0, 1], "no result for 1"),
+        ([0, 1, 1], "position 1 twice"),
+        ([0, 1, 7], "position 7 twice, or without"),
+    ],
+)
+def test_a_compute_that_breaks_its_word_is_an_error(store, positions, message):
+    with pytest.raises(RuntimeError, match=message):
+        embed_once(
+            store,
+            keys_of(range(3)),
+            lambda _: ((p, row_of(p)) for p in positions),
+            batch_size=4,
+            share_work=False,
+        )
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_progress_adds_up(store, root):
+    if not root:
+        store = EmbeddingCache("key", WIDTH, root=None, description="tiny")
+    embed(store, range(5))
+    counts = []
+    embed(store, [0, 1, 2, 3, 4, 5, 6, 6, 0], broken={6}, progress=counts.append)
+    assert sum(counts) == 9
+
+
+def test_threads_compute_each_row_once(store):
+    networks = []
+
+    def work(seed):
+        numbers = np.random.default_rng(seed).permutation(120)
+        rows, _, network = embed(store, numbers, share_work=seed % 2 == 0)
+        networks.append(network)
+        return rows.tobytes() == rows_of(numbers).tobytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    computed = [number for network in networks for number in network.computed]
+    assert sorted(computed) == list(range(120))
+
+
+def test_a_store_can_be_pickled(store):
+    embed(store, range(3))
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy == store
+    assert embed(copy, range(3))[2].computed == []
+
+
+def test_hits_and_misses_are_counted(store, tmp_path):
+    embed(store, range(10))
+    embed(store, [*range(12), 0])
+    info = cache_info(tmp_path)
+    assert (info.hits, info.misses) == (11, 12)
+
+
+def test_memory_is_bounded_while_a_large_set_streams(store, monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "40KB")
+    embed(store, range(150), batch_size=64)
+    tracemalloc.start()
+    try:
+        sizes = []
+        for start in range(0, 1500, 150):
+            embed(store, range(start, start + 150), batch_size=64)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert memory.n_bytes <= 40_000
+    # The first blocks fill the memory that is allowed.
+    assert max(sizes[3:]) < sizes[2] + 20_000
+
+
+def test_memory_drops_the_least_recently_used(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "1500")
+    remembered, found = RowMemory(), np.zeros((4, 25), dtype=np.float32)
+    remembered.put_many("s", ["a", "b"], np.ones((2, 25), dtype=np.float32))
+    remembered.put_many("s", ["c"], np.full((1, 25), 3, dtype=np.float32))
+    remembered.put_many("s", ["d"], np.full((1, 25), 4, dtype=np.float32))
+    assert remembered.copy_into(found[:2], "s", ["b", "a"]) == []
+    remembered.put_many("s", ["e"], np.full((1, 25), 5, dtype=np.float32))
+    assert remembered.copy_into(found, "s", ["e", "b", "c", "d"]) == [2]
+    assert found[:, 0].tolist() == [5, 1, 0, 4]
+    remembered.forget("s")
+    assert remembered.n_bytes == 0
+
+
+def test_memory_fills_blocks_and_drops_whole_ones(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "64KB")  # blocks of ten rows
+    remembered = RowMemory()
+    rows = np.repeat(np.arange(1000, dtype=np.float32)[:, None], 25, axis=1)
+    for start in range(0, 1000, 7):
+        digests = list(range(start, min(start + 7, 1000)))
+        remembered.put_many("s", digests, rows[digests])
+        assert remembered.n_bytes <= 64_000
+    found = np.full((1000, 25), -1, dtype=np.float32)
+    missing = remembered.copy_into(found, "s", range(1000))
+    assert missing == list(range(len(missing)))
+    assert 150 < 1000 - len(missing) < 64_000 / 350
+    assert len(missing) % 10 == 0
+    np.testing.assert_array_equal(found[len(missing) :], rows[len(missing) :])
+
+
+def test_memory_is_read_while_rows_arrive():
+    remembered, n_rows, done = RowMemory(), 3000, threading.Event()
+    rows = np.repeat(np.arange(n_rows, dtype=np.float32)[:, None], 25, axis=1)
+
+    def arrive():
+        for start in range(0, n_rows, 3):
+            remembered.put_many("s", range(start, start + 3), rows[start : start + 3])
+        done.set()
+
+    thread = threading.Thread(target=arrive)
+    thread.start()
+    n_looks = 0
+    while not done.is_set() or not n_looks:
+        found = np.full((n_rows, 25), -1, dtype=np.float32)
+        n_missing = len(remembered.copy_into(found, "s", range(n_rows)))
+        n_looks += 1
+        np.testing.assert_array_equal(found[: n_rows - n_missing], rows[: n_rows - n_missing])
+        assert (found[n_rows - n_missing :] == -1).all()
+    thread.join()
+
+
+def test_a_memory_without_limit_takes_no_more_than_it_needs(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "1000TB")
+    remembered, found = RowMemory(), np.zeros((2, 2048), dtype=np.float32)
+    remembered.put_many("s", ["a", "b"], np.ones((2, 2048), dtype=np.float32))
+    assert remembered.copy_into(found, "s", ["a", "b"]) == []
+    assert found.all()
+
+
+def test_memory_gives_the_row_that_arrived_last():
+    remembered, found = RowMemory(), np.zeros((2, 25), dtype=np.float32)
+    for value, digests in ((1, ["a", "b"]), (2, ["b"])):
+        block = np.full((len(digests), 25), value, dtype=np.float32)
+        remembered.put_many("s", digests, block)
+    assert remembered.copy_into(found, "s", ["a", "b"]) == []
+    assert found[:, 0].tolist() == [1, 2]
+    assert remembered.copy_into(found, "t", ["a", "b"]) == [0, 1]

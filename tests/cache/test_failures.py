@@ -1,0 +1,316 @@
+"""A store that fails costs speed and one warning, never a result."""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import tempfile
+import threading
+import warnings
+from collections import namedtuple
+from contextlib import closing, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from sktransfer.cache import EmbeddingCache, _claims, _database, _rows, embed_once
+from sktransfer.cache._database import Database
+from sktransfer.cache._failures import Trouble, trouble_from
+from sktransfer.cache._memory import memory
+from sktransfer.exceptions import CacheWarning
+
+WIDTH = 512
+KEYS = [blake2b(bytes([number]), digest_size=20).digest() for number in range(60)]
+ROWS = np.random.default_rng(0).normal(size=(60, WIDTH)).astype(np.float32)
+
+
+def embed(store, n_rows=60, *, share_work=False, on_row=None):
+    """Embed the first rows, check them, return how many were computed."""
+    computed = []
+
+    def compute(positions):
+        for position in positions:
+            computed.append(position)
+            if on_row is not None:
+                on_row(len(computed))
+            yield position, ROWS[position]
+
+    rows, failures = embed_once(store, KEYS[:n_rows], compute, batch_size=20, share_work=share_work)
+    assert rows.tobytes() == ROWS[:n_rows].tobytes()
+    assert failures == {}
+    return len(computed)
+
+
+def embed_twice(store, match, n_rows=60, **options):
+    """Embed; there must be one warning, in the first of two calls."""
+    with pytest.warns(CacheWarning, match=match) as caught:
+        first = embed(store, n_rows, **options)
+    assert len(caught) == 1
+    assert str(store.path) in str(caught[0].message)
+    assert "\nHint: " in str(caught[0].message)
+    memory.forget(store.path)
+    return first, embed(store, n_rows, **options)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EmbeddingCache("key", WIDTH, root=tmp_path / "root", description="tiny")
+
+
+@pytest.fixture
+def half_full(store):
+    """A store that holds the first 30 of 60 rows, on disk only."""
+    embed(store, 30)
+    memory.forget(store.path)
+    return store
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "shared"])
+def share_work(request):
+    return request.param
+
+
+@contextmanager
+def without_privileges():
+    """Root may write anywhere; nobody may not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that another user can reach, as pytest's own is not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for place, _, _ in os.walk(folder):
+        os.chmod(place, stat.S_IRWXU)
+    shutil.rmtree(folder)
+
+
+def test_read_only_folder_is_read(public_folder, share_work):
+    store = EmbeddingCache("key", WIDTH, root=public_folder, description="tiny")
+    embed(store, 30)
+    for place, _, names in os.walk(public_folder):
+        for name in names:
+            os.chmod(os.path.join(place, name), 0o444)
+        os.chmod(place, 0o555)
+    with without_privileges():
+        memory.forget(store.path)
+        assert embed(store, 30) == 0  # and no warning: nothing was to be written
+        memory.forget(store.path)
+        assert embed_twice(store, "cannot be written", share_work=share_work) == (30, 30)
+
+
+def test_folder_that_cannot_be_made(public_folder):
+    public_folder.chmod(0o555)
+    store = EmbeddingCache("key", WIDTH, root=public_folder / "new", description="tiny")
+    with without_privileges():
+        assert embed_twice(store, "cannot be written") == (60, 60)
+
+
+def test_root_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = EmbeddingCache("key", WIDTH, root=tmp_path / "file", description="tiny")
+    assert embed_twice(store, "cannot be used") == (60, 60)
+
+
+def test_disk_full_within_a_transaction(half_full, monkeypatch, share_work):
+    real = Database._check_meta
+
+    def small_disk(self, written):
+        real(self, written)
+        self._connection.execute("PRAGMA max_page_count=1")  # no more than it has
+
+    monkeypatch.setattr(Database, "_check_meta", small_disk)
+    first, second = embed_twice(half_full, "its disk is full", share_work=share_work)
+    assert first == second == 30
+    monkeypatch.setattr(Database, "_check_meta", real)
+    memory.forget(half_full.path)
+    embed(half_full)
+    memory.forget(half_full.path)
+    assert embed(half_full) == 0
+
+
+def test_disk_is_not_filled_to_the_brim(half_full, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(_rows.shutil, "disk_usage", lambda _: usage(10**12, 0, 9 * 10**8))
+    assert embed_twice(half_full, r"its disk is full \(900 MB of 1 TB free\)") == (30, 30)
+
+
+def test_size_limit(half_full, monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_CACHE_LIMIT", "100KB")
+    assert embed_twice(half_full, "(?s)reached its size limit.*SKTRANSFER_CACHE_LIMIT") == (30, 30)
+
+
+def overwrite(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.parametrize("offset", [0, 100, 4096])
+def test_corrupted_file(half_full, offset, share_work):
+    size = half_full.path.stat().st_size
+    overwrite(half_full.path, offset, b"\xa5" * (size - offset))
+    assert embed_twice(half_full, "(?s)is damaged.*clear_cache", share_work=share_work) == (60, 60)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_file(half_full, share):
+    os.truncate(half_full.path, int(half_full.path.stat().st_size * share))
+    with pytest.warns(CacheWarning, match="is damaged"):
+        embed(half_full)
+
+
+def test_a_flipped_bit_in_a_row_is_found_and_mended(half_full):
+    content = half_full.path.read_bytes()
+    offset = content.index(ROWS[7].tobytes()[:400]) + 200
+    overwrite(half_full.path, offset, bytes([content[offset] ^ 1]))
+    assert embed_twice(half_full, "checksum is wrong", 30) == (1, 0)
+
+
+def test_empty_file_is_filled(store):
+    store.path.parent.mkdir(parents=True)
+    store.path.touch()
+    assert embed(store) == 60
+    memory.forget(store.path)
+    assert embed(store) == 0
+
+
+def test_newer_version(half_full):
+    before = alter(half_full, "UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+    assert embed_twice(half_full, r"(?s)newer version .*Upgrade sktransfer") == (60, 60)
+    assert half_full.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE meta SET value = 'another' WHERE name = 'key'", "DROP TABLE meta"]
+)
+def test_a_file_that_is_not_this_store(half_full, change):
+    before = alter(half_full, change)
+    assert embed_twice(half_full, "not the file that it should be") == (60, 60)
+    assert half_full.path.read_bytes() == before
+
+
+def alter(store, statement):
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute(statement)
+    return store.path.read_bytes()
+
+
+@pytest.mark.parametrize("victim", ["root", "file"])
+def test_store_vanishes_in_the_middle(half_full, victim, share_work):
+    def vanish(n_computed):
+        if n_computed == 15:
+            shutil.rmtree(half_full.root) if victim == "root" else half_full.path.unlink()
+
+    with pytest.warns(CacheWarning, match="moved or deleted while it was in use") as caught:
+        assert embed(half_full, on_row=vanish, share_work=share_work) == 30
+    assert len(caught) == 1
+    memory.forget(half_full.path)
+    embed(half_full)
+    memory.forget(half_full.path)
+    assert embed(half_full) == 0  # the next call has started it anew
+
+
+def test_locked_file(half_full, monkeypatch):
+    monkeypatch.setattr(_database, "PATIENCE", 0.1)
+    monkeypatch.setattr(_database, "BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(half_full.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert embed_twice(half_full, "kept locked by another program") == (60, 60)
+        other.execute("ROLLBACK")
+    assert embed(half_full) == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_file_system_without_locks(half_full, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert embed_twice(half_full, "without file locks") == (30, 30)
+
+
+def test_somebody_holds_a_stripe_and_hangs(half_full, monkeypatch, share_work):
+    monkeypatch.setattr(_claims, "_GLANCE", 0.05)
+    monkeypatch.setattr(_claims, "_PATIENCE", 0.2)
+    stripe, held, done = _claims._stripe_of(KEYS[45]), threading.Event(), threading.Event()
+
+    def hang():
+        with FileLock(half_full.lock_dir / f"{stripe:02x}.lock"):
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    held.wait()
+    try:
+        with pytest.warns(CacheWarning, match="announced but does not deliver"):
+            assert embed(half_full, share_work=share_work) == 30
+    finally:
+        done.set()
+        thread.join()
+    memory.forget(half_full.path)
+    assert embed(half_full) == 0
+
+
+def test_rows_in_memory_outlast_the_disk(half_full):
+    shutil.rmtree(half_full.root)
+    half_full.root.write_text("")
+    with pytest.warns(CacheWarning):
+        embed(half_full)
+    assert embed(half_full) == 0
+
+
+def test_warnings_as_errors_leave_no_lock_behind(half_full, monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_CACHE_LIMIT", "1KB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CacheWarning):
+            embed(half_full)
+    monkeypatch.delenv("SKTRANSFER_CACHE_LIMIT")
+    memory.forget(half_full.path)
+    assert embed(half_full) == 30
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, ""), "full"),
+        (OSError(errno.EDQUOT, ""), "full"),
+        (OSError(errno.EROFS, ""), "read-only"),
+        (OSError(errno.ESTALE, ""), "vanished"),
+        (OSError(errno.EIO, ""), "failed"),
+        (NotImplementedError(), "no locks"),
+        (sqlite3.OperationalError("nobody knows"), "failed"),
+        (Trouble("held"), "held"),
+    ],
+)
+def test_causes(error, cause, tmp_path):
+    assert trouble_from(error, tmp_path).cause == cause
+
+
+def test_every_cause_has_a_text():
+    source = "".join(path.read_text() for path in Path(_rows.__file__).parent.glob("*.py"))
+    from sktransfer.cache import _failures as _trouble
+
+    named = set(re.findall(r'Trouble\(\s*"([^"]+)"', source)) | {
+        *_trouble._BY_SQLITE_CODE.values(),
+        *_trouble._BY_ERRNO.values(),
+        "failed",
+    }
+    assert named == set(_trouble._TEXTS)

@@ -1,0 +1,216 @@
+"""What users see of the store: where it is, how full, and that it can be cleared."""
+
+import contextlib
+import os
+import pickle
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+
+import sktransfer
+from sktransfer.cache import EmbeddingCache, embed_once, resolve_cache_root
+from sktransfer.cache._location import cache_limit, parse_size, size_text
+from sktransfer.exceptions import CacheWarning
+
+
+def fill(root, backbone, n_rows=3, n_features=4):
+    """Ask for some rows; return how many were computed."""
+    computed = []
+
+    def compute(positions):
+        computed.extend(positions)
+        yield from ((position, np.full(n_features, position)) for position in positions)
+
+    store = EmbeddingCache(backbone, n_features, root=root, description=f"{backbone} at 224 px")
+    keys = [bytes([number]) * 20 for number in range(n_rows)]
+    embed_once(store, keys, compute, batch_size=8, share_work=False)
+    return len(computed)
+
+
+def test_default_is_the_users_cache_directory(monkeypatch):
+    monkeypatch.delenv("SKTRANSFER_HOME")
+    assert resolve_cache_root(True) == Path(platformdirs.user_cache_dir("sktransfer"))
+
+
+def test_environment_variable_overrides(home):
+    assert resolve_cache_root(True) == home
+
+
+@pytest.mark.parametrize("cache", [None, False])
+def test_no_store(cache):
+    assert resolve_cache_root(cache) is None
+    with pytest.raises(ValueError, match="names no store"):
+        sktransfer.cache_info(cache)
+    with pytest.raises(ValueError, match="names no store"):
+        sktransfer.clear_cache(cache=cache)
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = tmp_path / "here"
+    assert {resolve_cache_root(cache) for cache in ("here", Path("here"), "~/here")} == {expected}
+
+
+@pytest.mark.parametrize("cache", [1, 0, 2.5, ["here"]])
+def test_other_types_are_refused(cache):
+    with pytest.raises(TypeError, match=r"cache=.* pass True"):
+        resolve_cache_root(cache)
+
+
+def test_info_of_nothing(home):
+    info = sktransfer.cache_info()
+    assert (info.root, info.stores, info.n_paths, info.n_bytes) == (home, (), 0, 0)
+    assert "nothing is stored" in repr(info)
+
+
+def test_info(tmp_path):
+    fill(tmp_path, "resnet50", 3)
+    fill(tmp_path, "resnet50", 5)
+    fill(tmp_path, "vgg16", 2)
+    info = sktransfer.cache_info(tmp_path)
+    found = [(s.backbone, s.n_rows, s.hits, s.misses) for s in info.stores]
+    assert found == [("resnet50", 5, 3, 5), ("vgg16", 2, 0, 2)]
+    assert info.n_bytes == sum(file.stat().st_size for file in tmp_path.rglob("*.sqlite"))
+    assert info.memory_bytes > 0
+    for text in (str(tmp_path), "resnet50 at 224 px", "allowed"):
+        assert text in repr(info)
+    assert pickle.loads(pickle.dumps(info)) == info
+
+
+def test_info_of_a_damaged_file(tmp_path):
+    fill(tmp_path, "resnet50")
+    (path,) = tmp_path.rglob("*.sqlite")
+    path.write_bytes(b"x" * 9000)
+    with pytest.warns(CacheWarning, match="is damaged"):
+        info = sktransfer.cache_info(tmp_path)
+    assert [store.n_rows for store in info.stores] == [None]
+    assert "unreadable" in repr(info)
+
+
+def test_info_writes_nothing(tmp_path):
+    root = tmp_path / "new"
+    sktransfer.cache_info(root)
+    sktransfer.clear_cache(cache=root)
+    assert not root.exists()
+
+
+def test_clear_everything(tmp_path):
+    fill(tmp_path, "resnet50")
+    (tmp_path / "mine.txt").write_text("not the store's")
+    size = sktransfer.cache_info(tmp_path).n_bytes
+    assert sktransfer.clear_cache(cache=tmp_path) == size
+    assert sktransfer.cache_info(tmp_path).stores == ()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt"]
+    assert fill(tmp_path, "resnet50") == 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("resnet50", ["timm:a", "timm:b", "wide_resnet50_2"]),
+        ("timm:*", ["resnet50", "wide_resnet50_2"]),
+        ("no_such", ["resnet50", "timm:a", "timm:b", "wide_resnet50_2"]),
+    ],
+)
+def test_clear_some_backbones(tmp_path, pattern, left):
+    for backbone in ("resnet50", "wide_resnet50_2", "timm:a", "timm:b"):
+        fill(tmp_path, backbone)
+    sktransfer.clear_cache(pattern, cache=tmp_path)
+    assert [store.backbone for store in sktransfer.cache_info(tmp_path).stores] == left
+    assert fill(tmp_path, left[0]) == 0
+
+
+def test_clear_leaves_the_databases_of_others(tmp_path):
+    fill(tmp_path, "resnet50")
+    alike = tmp_path / "embeddings" / f"mine-{'0' * 12}.sqlite"
+    others = [tmp_path / "embeddings" / "customers.sqlite", tmp_path / "paths.sqlite", alike]
+    for path in others:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE customers (name TEXT)")
+    with pytest.warns(CacheWarning, match="not written"):
+        sktransfer.clear_cache(cache=tmp_path)
+    assert sorted(tmp_path.rglob("*.sqlite")) == sorted(others)
+
+
+def test_converted_networks_are_counted_and_cleared(tmp_path):
+    folder = tmp_path / "openvino"
+    folder.mkdir()
+    for name in ("resnet50", "timm_resnet18.a1_in1k"):
+        (folder / f"{name}-{'0' * 16}.bin").write_bytes(b"x" * 100)
+    (folder / "mine.txt").write_text("not the store's")
+    info = sktransfer.cache_info(tmp_path)
+    assert info.network_bytes == 200
+    assert "200 B converted" in repr(info)
+    assert sktransfer.clear_cache("timm:*", cache=tmp_path) == 100
+    assert sktransfer.clear_cache(cache=tmp_path) == 100
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_clear_paths_only(tmp_path):
+    fill(tmp_path, "resnet50")
+    sktransfer.clear_cache(cache=tmp_path, paths_only=True)
+    assert fill(tmp_path, "resnet50") == 0
+    with pytest.raises(ValueError, match="exclude each other"):
+        sktransfer.clear_cache("resnet50", cache=tmp_path, paths_only=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 9000])
+def test_clear_what_is_damaged(tmp_path, content):
+    fill(tmp_path, "resnet50")
+    (path,) = tmp_path.rglob("*.sqlite")
+    path.write_bytes(content)
+    sktransfer.clear_cache(cache=tmp_path)
+    assert not path.exists()
+
+
+def test_clear_what_is_in_use(tmp_path, monkeypatch):
+    from sktransfer.cache import _database
+
+    monkeypatch.setattr(_database, "PATIENCE", 0.1)
+    monkeypatch.setattr(_database, "BUSY_SECONDS", 0.05)
+    fill(tmp_path, "resnet50")
+    (path,) = tmp_path.rglob("*.sqlite")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(OSError, match="is in use"):
+        sktransfer.clear_cache(cache=tmp_path)
+    other.close()
+    assert path.exists()
+
+
+def test_a_store_can_be_moved(tmp_path):
+    fill(tmp_path / "here", "resnet50")
+    os.rename(tmp_path / "here", tmp_path / "there")
+    assert fill(tmp_path / "there", "resnet50") == 0
+
+
+def test_file_names_say_what_is_in_them(tmp_path):
+    fill(tmp_path, "timm:a/b c")
+    (path,) = tmp_path.rglob("*.sqlite")
+    assert path.name.startswith("timm_a_b-")
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("0", 0), ("1000", 1000), ("512MB", 512 * 10**6), ("1.5 gb", 15 * 10**8), ("2T", 2 * 10**12)],
+)
+def test_sizes(text, n_bytes):
+    assert parse_size(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "1 XB", "1e9"])
+def test_wrong_sizes(text, monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_CACHE_LIMIT", text)
+    with pytest.raises(ValueError, match=r"SKTRANSFER_CACHE_LIMIT is wrong: .* like \"512MB\""):
+        cache_limit()
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (81_920_000, "81.9 MB"), (5e13, "50 TB")]
+)
+def test_sizes_for_people(n_bytes, text):
+    assert size_text(n_bytes) == text

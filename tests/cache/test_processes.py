@@ -1,0 +1,158 @@
+"""Several processes at one store, some of them killed."""
+
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sktransfer
+from sktransfer.cache._database import Database
+
+SCRIPT = Path(__file__).with_name("cache_worker.py")
+WORKER = runpy.run_path(str(SCRIPT))
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktransfer.__file__).parents[1])}
+
+N_ROWS = 160
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a worker and wait until it begins to embed; all share a store and a log."""
+    processes = []
+
+    def start(*, share_work, batch_size=8, seconds=0.01):
+        output = tmp_path / f"{len(processes)}.npy"
+        arguments = [tmp_path / "store", N_ROWS, batch_size, share_work, seconds]
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, *map(str, arguments), tmp_path / "log", output],
+            stdout=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+        process.output = output
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def await_ready(process):
+    assert process.stdout.readline() == b"ready\n"
+
+
+def expected_rows():
+    return np.stack([WORKER["row"](number) for number in range(N_ROWS)])
+
+
+def assert_right(process):
+    assert process.wait(timeout=60) == 0
+    assert np.load(process.output).tobytes() == expected_rows().tobytes()
+
+
+def computed(tmp_path):
+    log = tmp_path / "log"
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+@pytest.mark.parametrize("share_work", [True, False])
+def test_processes_compute_each_row_once(start, tmp_path, share_work):
+    processes = [start(share_work=share_work) for _ in range(4)]
+    for process in processes:
+        assert_right(process)
+    assert sorted(computed(tmp_path)) == list(range(N_ROWS))
+
+
+@pytest.mark.parametrize("share_work", [True, False])
+def test_killed_at_any_moment_and_continued(start, tmp_path, share_work):
+    moments, batch_size, n_kills = random.Random(int(share_work)), 8, 0
+    while True:
+        process = start(share_work=share_work, batch_size=batch_size)
+        await_ready(process)
+        time.sleep(moments.uniform(0.0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        n_kills += 1
+        if n_kills == 10:
+            process = start(share_work=share_work, batch_size=batch_size)
+            break
+    assert_right(process)
+    numbers = computed(tmp_path)
+    assert set(numbers) == set(range(N_ROWS))
+    assert n_kills >= 2
+    assert len(numbers) - N_ROWS <= n_kills * batch_size
+
+
+def test_who_waits_for_a_killed_process_goes_on(start, tmp_path):
+    victim = start(share_work=False, seconds=0.05)
+    await_ready(victim)
+    while not computed(tmp_path):
+        time.sleep(0.01)
+    heir = start(share_work=False)
+    await_ready(heir)
+    time.sleep(0.2)
+    victim.kill()
+    assert_right(heir)
+    assert len(computed(tmp_path)) - N_ROWS <= 8
+
+
+FORKING = """
+    import os, runpy, sys, threading
+
+    worker = runpy.run_path(sys.argv[1])
+    store, key, row = worker["store"](sys.argv[2]), worker["key"], worker["row"]
+
+    def compute(positions):
+        yield from ((position, row(position)) for position in positions)
+
+    def embed(first):
+        keys = [key(number) for number in range(first, first + 4)]
+        rows, _ = worker["embed_once"](store, keys, compute, batch_size=2, share_work=False)
+
+    def write():
+        for first in range(0, 200, 4):
+            embed(first)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if not child:
+            embed(1000 + 2 * number)
+            os._exit(0)
+        children.append(child)
+    writer.join()
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    sys.exit(any(statuses))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_children_forked_while_a_thread_writes_can_use_the_store(tmp_path):
+    script = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)]
+    subprocess.run([*script, SCRIPT, tmp_path], env=ENVIRONMENT, check=True, timeout=60)
+
+
+def test_a_connection_is_not_used_after_a_fork(tmp_path, monkeypatch):
+    pid = os.getpid()
+    with Database(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t (x)", {}) as database:
+        database.write("INSERT INTO t VALUES (?)", [(1,)])
+        inherited = database._connection
+        # As in a child: from here on the process has another number.
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        assert database.read("SELECT x FROM t") == [(1,)]
+        assert database._connection is not inherited
+    inherited.execute("SELECT 1")  # still open: closing it is its parent's business
+    inherited.close()

@@ -1,0 +1,60 @@
+"""Pipelines and stacks from the factories are scikit-learn's own, put together as promised."""
+
+import pytest
+from counting import CountingBackbone
+from sklearn.base import clone
+from sklearn.ensemble import StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+from torch import nn
+
+from sktransfer import HeadClassifier, ImageEmbedder, make_transfer_pipeline, make_transfer_stack
+
+
+def test_pipeline_has_the_steps_and_the_parameters():
+    pipeline = make_transfer_pipeline("resnet50", weights="IMAGENET1K_V1", image_size=160)
+    assert type(pipeline) is Pipeline
+    embedder, head = pipeline["embedder"], pipeline["head"]
+    assert isinstance(embedder, ImageEmbedder) and isinstance(head, HeadClassifier)
+    assert (embedder.weights, embedder.image_size) == ("IMAGENET1K_V1", 160)
+
+
+def test_a_head_is_cloned_for_each_branch():
+    head = LinearSVC(C=3.0)
+    stack = make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], head)
+    heads = [pipeline["head"] for _, pipeline in stack.estimators]
+    assert [h.C for h in heads] == [3.0, 3.0]
+    assert heads[0] is not heads[1] and heads[0] is not head
+
+
+def test_stack_is_scikit_learns_with_branches_named_by_backbone():
+    stack = make_transfer_stack(
+        ["resnet50", "timm:inception_resnet_v2"], cv=3, stack_method="decision_function", n_jobs=2
+    )
+    assert type(stack) is StackingClassifier
+    assert [name for name, _ in stack.estimators] == ["resnet50", "timm_inception_resnet_v2"]
+    assert isinstance(stack.final_estimator, LogisticRegression)
+    assert (stack.cv, stack.stack_method, stack.n_jobs) == (3, "decision_function", 2)
+    assert clone(stack).set_params(resnet50__head__dropout=0.3)
+
+
+def test_branches_can_be_named():
+    stack = make_transfer_stack([("small", "tiny_resnet"), ("large", "tiny_resnet")], cache=None)
+    assert [name for name, _ in stack.estimators] == ["small", "large"]
+
+
+def test_two_branches_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"Two branches have one name.*\(name, backbone\)"):
+        make_transfer_stack(["tiny_resnet", "tiny_resnet"])
+
+
+@pytest.mark.parametrize("backbones", ["resnet50", [], nn.Sequential(nn.Flatten())])
+def test_backbones_is_a_list(backbones):
+    with pytest.raises(ValueError, match="backbones is a list such as"):
+        make_transfer_stack(backbones)
+
+
+def test_an_custom_module_is_named_after_its_class(tmp_path):
+    stack = make_transfer_stack([CountingBackbone(tmp_path / "log"), "tiny_resnet"])
+    assert [name for name, _ in stack.estimators] == ["CountingBackbone", "tiny_resnet"]
