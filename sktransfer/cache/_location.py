@@ -1,24 +1,21 @@
 """Where a store lies on disk and how large it and the layer in memory may become."""
 
 import os
-import re
 from pathlib import Path
 
 import platformdirs
+
+from .._utils._sizes import parse_size
 
 __all__ = [
     "cache_limit",
     "file_size",
     "memory_limit",
-    "parse_size",
     "resolve_cache_root",
-    "size_text",
 ]
 
 DEFAULT_CACHE_LIMIT = 50 * 10**9
 DEFAULT_MEMORY_LIMIT = 512 * 10**6
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def resolve_cache_root(cache):
@@ -72,24 +69,6 @@ def _from_environment(name, default):
         return parse_size(text)
     except ValueError as error:
         raise ValueError(f"The environment variable {name} is wrong: {error}") from None
-
-
-def parse_size(text):
-    """Read ``"512MB"``, ``"1.5 GB"`` or ``"1000"`` (bytes) as a number of bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
-    unit = match and (match[2] if match[2].endswith("B") or not match[2] else match[2] + "B")
-    if not match:
-        raise ValueError(f'{text!r} is not a size; write it like "512MB" or "20GB".')
-    return int(float(match[1]) * _UNITS[unit])
-
-
-def size_text(n_bytes):
-    """Write a number of bytes for people: ``"81.9 MB"``."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"
 
 
 def file_size(path):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from .._utils._sizes import size_text
 from ._database import Database
 from ._failures import Trouble, forget_warnings, warn_once
 from ._location import (
@@ -12,7 +13,6 @@ from ._location import (
     file_size,
     memory_limit,
     resolve_cache_root,
-    size_text,
 )
 from ._memory import memory, statistics
 from ._paths import PATHS, path_cache, paths_database

@@ -7,9 +7,10 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .._utils._sizes import size_text
 from ._database import Database
 from ._failures import Trouble, trouble_from, warn_once
-from ._location import cache_limit, file_size, size_text
+from ._location import cache_limit, file_size
 
 __all__ = ["EMBEDDINGS", "LOCKS", "EmbeddingCache", "StoredRows"]
 

@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 
 from .._engine._runners import TORCH_DTYPES, resolve_runtime
 from .._training._samples import class_factors, digest_rows, split_share
+from .._utils._sizes import parse_size
 from ..augmentation._views import check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, load_backbone, resolve_backbone, split_backbone
-from ..cache._location import parse_size
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..heads._building import NOT_IN_DIGEST, described

@@ -11,8 +11,9 @@ import platformdirs
 import pytest
 
 import sktransfer
+from sktransfer._utils._sizes import parse_size, size_text
 from sktransfer.cache import EmbeddingCache, embed_once, resolve_cache_root
-from sktransfer.cache._location import cache_limit, parse_size, size_text
+from sktransfer.cache._location import cache_limit
 from sktransfer.exceptions import CacheWarning
 
 

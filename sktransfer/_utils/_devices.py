@@ -1,0 +1,49 @@
+"""The one place that checks a device."""
+
+import torch
+
+__all__ = ["resolve_device"]
+
+
+def resolve_device(device):
+    """Return the name of a device that this machine has.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` chooses CUDA if available, else MPS, else the CPU.
+
+    Returns
+    -------
+    str
+        Such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch does not know the device or this machine does not have it.
+    """
+    n_devices = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if str(device) == "auto":
+        return next(name for name, number in n_devices.items() if number)
+    try:
+        parsed = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f'device={device!r} is not a device that PyTorch knows. Pass "auto", "cpu", "cuda", '
+            '"cuda:1" or "mps".'
+        ) from error
+    if parsed.type not in n_devices:
+        raise ValueError(
+            f'device="{parsed}" is not supported. Pass "auto", "cpu", "cuda", "cuda:1" or "mps".'
+        )
+    if (parsed.index or 0) >= n_devices[parsed.type]:
+        raise ValueError(
+            f'device="{parsed}" is not available: PyTorch finds {n_devices[parsed.type]} '
+            f'{parsed.type.upper()} device(s) on this machine. Pass device="auto" or device="cpu".'
+        )
+    return "cpu" if parsed.type == "cpu" else str(parsed)

@@ -1,0 +1,27 @@
+"""What a forked child has to reset: it inherits the parent's locks but none of its threads."""
+
+import os
+import threading
+
+__all__ = ["after_fork_in_child", "fork_safe_lock"]
+
+
+def after_fork_in_child(function):
+    """Call a function without arguments in each forked child; usable as a decorator."""
+    if hasattr(os, "register_at_fork"):  # Windows has neither this nor fork
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+def fork_safe_lock():
+    """Return a lock that is free at every fork, so that no child inherits it locked.
+
+    A fork waits for the lock. Use it for state that must not be copied half-changed, and hold it
+    only briefly.
+    """
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
+    return lock

@@ -1,0 +1,79 @@
+"""Deterministic cache keys for Python objects."""
+
+import pickle
+from types import FunctionType
+
+import torch
+from joblib.hashing import NumpyHasher
+from torch import nn
+
+__all__ = ["hash_value"]
+
+#: Attributes of every module that do not describe what it computes: hooks and the like.
+_INTERNAL = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules"}
+
+
+def hash_value(value):
+    """Return a text that is equal for equal values, in every process.
+
+    Parameters
+    ----------
+    value : object
+        A number, string, array, tensor, module, container of these, any object that can be
+        pickled, or a class or function that can be imported by name.
+
+    Returns
+    -------
+    str
+        40 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If something inside the value has no stable identity, such as a lambda, a function made
+        by a function, or an open file.
+
+    Notes
+    -----
+    Classes and functions count by name. What a class or function of the same name does is not
+    part of the key.
+    """
+    try:
+        return _Hasher(hash_name="sha1").hash(value)
+    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+        reason = str(error.args[0] if error.args else error).strip()
+        raise ValueError(f"no stable key describes it ({reason})") from error
+
+
+class _Hasher(NumpyHasher):
+    """joblib's hasher, which also knows tensors and modules, and goes by value alone."""
+
+    def __init__(self, hash_name):
+        super().__init__(hash_name=hash_name)
+        self._open = []  # modules that are being hashed, against cycles
+
+    def save(self, obj):
+        if isinstance(obj, torch.Tensor):
+            data = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            super().save((type(obj).__qualname__, str(obj.dtype), tuple(obj.shape), data))
+        elif isinstance(obj, nn.Module):
+            self._save_module(obj)
+        elif isinstance(obj, FunctionType) and "<" in obj.__qualname__:
+            # Even where a pickle can name it, variables of the outer function may be in it.
+            raise pickle.PicklingError(f"{obj.__qualname__} cannot be imported by name")
+        else:
+            super().save(obj)
+
+    def _save_module(self, module):
+        if id(module) in self._open:
+            super().save(("cycle", len(self._open) - self._open.index(id(module))))
+            return
+        self._open.append(id(module))
+        settings = {name: held for name, held in vars(module).items() if name not in _INTERNAL}
+        super().save((type(module), settings))
+        self._open.pop()
+
+    def memoize(self, obj):
+        # Equal tuples count the same whether or not they are one object.
+        if not isinstance(obj, tuple):
+            super().memoize(obj)

@@ -1,0 +1,42 @@
+"""Packages that only some users need."""
+
+import warnings
+from importlib import import_module
+
+from ..exceptions import MissingExtraError
+
+__all__ = ["import_optional"]
+
+
+def import_optional(module, extra, needed_by):
+    """Import an optional package, or name the extra that installs it.
+
+    Parameters
+    ----------
+    module : str
+        Module to import, such as ``"matplotlib.pyplot"``.
+    extra : str
+        Extra of this package that installs it.
+    needed_by : str
+        What needs the package; begins the error message.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the package
+            return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"{needed_by} needs {package}, which is not installed. "
+            f"Run: pip install 'sktransfer[{extra}]'"
+        ) from error

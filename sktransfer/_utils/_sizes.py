@@ -1,0 +1,25 @@
+"""Numbers of bytes, as people write them."""
+
+import re
+
+__all__ = ["parse_size", "size_text"]
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text):
+    """Read ``"512MB"``, ``"1.5 GB"`` or ``"1000"`` (bytes) as a number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
+    unit = match and (match[2] if match[2].endswith("B") or not match[2] else match[2] + "B")
+    if not match:
+        raise ValueError(f'{text!r} is not a size; write it like "512MB" or "20GB".')
+    return int(float(match[1]) * _UNITS[unit])
+
+
+def size_text(n_bytes):
+    """Write a number of bytes for people: ``"81.9 MB"``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
