@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import sktransfer
-from sktransfer.cache import EmbeddingCache, digest_all, embed_once
+from sktransfer.cache import EmbeddingCache, embed_once
 
 #: Seconds that 10,000 rows of 2,048 floats, or 10,000 paths, may take.
 LIMITS = {
@@ -85,10 +85,10 @@ def make_files(folder, n_files):
 
 def digest_paths(root, folder):
     """Times of a first and of a second look at all files in this process."""
-    from sktransfer.images import digest_image  # imports torch, which nothing else here needs
+    from sktransfer.images import digest_images  # imports torch, which nothing else here needs
 
     paths = sorted(map(str, folder.iterdir()))
-    return [timed(lambda: digest_all(paths, digest_image, root=root)) for _ in range(2)]
+    return [timed(lambda: digest_images(paths, root)) for _ in range(2)]
 
 
 def stream(root, n_rows, n_features):

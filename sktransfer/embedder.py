@@ -18,15 +18,14 @@ from ._utils._threads import thread_share
 from ._utils._warnings import warn_user
 from .backbones import resolve_backbone, warn_if_random
 from .backbones._spec import same_weights
-from .cache import OPENVINO, EmbeddingCache, digest_all, embed_once, resolve_cache_root
+from .cache import OPENVINO, EmbeddingCache, embed_once, resolve_cache_root
 from .exceptions import (
     FingerprintMismatchError,
-    ImageProblem,
     ImageReadError,
     ImageReadWarning,
     UnreadableImageError,
 )
-from .images import MAX_PIXELS, check_images, digest_image, image_name
+from .images import MAX_PIXELS, check_images, digest_images, image_problems
 
 __all__ = ["ImageEmbedder"]
 
@@ -219,10 +218,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         self._check_fingerprint(spec)
         warn_if_random(spec)
         rows, failures = self._embed(images, spec, runtime)
-        self.errors_ = [
-            ImageProblem(position, image_name(images[position]), str(failures[position]))
-            for position in sorted(failures)
-        ]
+        self.errors_ = image_problems(images, failures)
         self._report_errors(len(images))
         return rows
 
@@ -274,7 +270,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
     def _embed(self, images, spec, runtime):
         """Rows, and the exceptions of images that cannot be read, by position."""
         root = resolve_cache_root(self.cache)
-        digests = digest_all(images, digest_image, root=root, n_threads=thread_share())
+        digests = digest_images(images, root, thread_share())
         good = [
             p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImageError)
         ]
@@ -326,11 +322,16 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         if not self.errors_:
             return
         if self.on_error == "raise":
-            raise ImageReadError(self.errors_)
-        position, path, reason = self.errors_[0]
+            raise ImageReadError(
+                self.errors_,
+                "remove or replace these images: the `index` of each of this error's `errors` is "
+                'its row in X. An ImageEmbedder(on_error="nan") gives NaN rows for them, which '
+                "classifiers refuse. All other images were embedded and, with a cache, kept in it.",
+            )
+        index, path, reason = self.errors_[0]
         warn_user(
             f"{len(self.errors_)} of {n_samples} images could not be read and their rows are "
-            f"NaN; the first is [{position}] {path or '(given in memory)'}: {reason}. "
+            f"NaN; the first is [{index}] {path or '(given in memory)'}: {reason}. "
             "`errors_` lists them all.",
             ImageReadWarning,
         )

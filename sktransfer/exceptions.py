@@ -1,5 +1,6 @@
-"""Every error and warning that a user of sktransfer may want to catch."""
+"""Every error and warning that a user may want to catch."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = [
@@ -19,7 +20,7 @@ __all__ = [
 
 
 class SktransferError(Exception):
-    """Base of every error that sktransfer raises on its own account."""
+    """Base class of all errors that only this package raises."""
 
 
 class UnreadableImageError(SktransferError, ValueError):
@@ -31,15 +32,15 @@ class ImageProblem(NamedTuple):
 
     Parameters
     ----------
-    position : int
+    index : int
         Row of the image in ``X``, counted from 0.
     path : str or None
-        The path that was given, or None for an image that was given as bytes or pixels.
+        The path as it was given, None for an image given as bytes or pixels.
     reason : str
         Why it could not be read.
     """
 
-    position: int
+    index: int
     path: str | None
     reason: str
 
@@ -51,43 +52,33 @@ class ImageReadError(SktransferError, ValueError):
     ----------
     errors : list of ImageProblem
         Every image that failed, in the order of ``X``.
-    hint : str, optional
-        What became of the others and what to do next, for the end of the message. That of
-        :class:`~sktransfer.ImageEmbedder` unless given.
+    advice : str
+        What to do next; ends the message.
 
     Attributes
     ----------
     errors : list of ImageProblem
         As given.
-    hint : str
+    advice : str
         As given.
     """
 
-    #: How many images the message lists before it only counts the rest.
+    #: How many images the message lists; it only counts the others.
     LISTED = 20
 
-    #: What an embedder has to say.
-    HINT = (
-        "mend or remove them: the `position` of each of this error's `errors` is its row in X. An "
-        'ImageEmbedder(on_error="nan") that stands alone gives rows of NaN for them; classifiers '
-        "refuse those. The others were embedded and, with a cache, stored."
-    )
-
-    def __init__(self, errors, hint=HINT):
-        self.errors, self.hint = [ImageProblem(*error) for error in errors], hint
-        super().__init__(self.errors)
+    def __init__(self, errors: Iterable, advice: str):
+        self.errors, self.advice = [ImageProblem(*error) for error in errors], advice
+        super().__init__(self.errors, advice)
 
     def __str__(self):
-        lines = [
-            f"  [{position}] {path or '(given in memory)'}: {reason}"
-            for position, path, reason in self.errors[: self.LISTED]
-        ]
+        lines = [f"{len(self.errors)} image(s) could not be read:"]
+        for index, path, reason in self.errors[: self.LISTED]:
+            lines.append(f"  [{index}] {path or '(given in memory)'}: {reason}")
         if len(self.errors) > self.LISTED:
             lines.append(
                 f"  ... and {len(self.errors) - self.LISTED} more in the `errors` attribute"
             )
-        heading = f"{len(self.errors)} image(s) could not be read:"
-        return "\n".join([heading, *lines, f"Hint: {self.hint}"])
+        return "\n".join([*lines, f"Hint: {self.advice}"])
 
 
 class ImageReadWarning(UserWarning):
@@ -95,28 +86,28 @@ class ImageReadWarning(UserWarning):
 
 
 class UnknownBackboneError(SktransferError, ValueError):
-    """No backbone has that name."""
+    """No backbone has the given name."""
 
 
 class WeightsError(SktransferError, RuntimeError):
-    """Pretrained weights could not be had, or do not fit the network."""
+    """Pretrained weights are unavailable, damaged or do not fit the network."""
 
 
 class FingerprintMismatchError(WeightsError):
-    """The weights at hand are not those with which an estimator was fitted."""
+    """The weights found are not those that an estimator was fitted with."""
 
 
 class MissingExtraError(SktransferError, ImportError):
-    """An optional dependency is needed and not installed; the message names the extra."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
 class RandomWeightsWarning(UserWarning):
-    """A network with random weights is being used, because ``weights=None`` asked for it."""
+    """A backbone has random weights because of ``weights=None``."""
 
 
 class CacheWarning(UserWarning):
-    """The store of embeddings cannot be used as asked; results are right but slower."""
+    """The cache of embeddings cannot be used as requested; results are correct but slower."""
 
 
 class TrainingDivergedError(SktransferError, ValueError):
-    """The loss of a head is no longer a number; the message names the learning rate."""
+    """The loss of a head is NaN or infinite; the message names the learning rate."""

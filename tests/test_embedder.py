@@ -276,7 +276,7 @@ def test_bad_images_do_not_stop_the_rest(files, tmp_path, cache):
 
     with pytest.raises(ImageReadError, match="2 image") as caught:
         embedder.fit_transform(mixed)
-    assert [error.position for error in caught.value.errors] == [4, 9]
+    assert [error.index for error in caught.value.errors] == [4, 9]
     assert caught.value.errors[1].path.endswith("missing.png")
     assert "no such file" in str(caught.value)
     assert n_seen(log) == 8
@@ -288,7 +288,7 @@ def test_bad_images_do_not_stop_the_rest(files, tmp_path, cache):
     assert (
         rows[[0, 5]] == ImageEmbedder(CountingBackbone(log)).fit_transform([files[0], files[4]])
     ).all()
-    assert [error.position for error in embedder.errors_] == [4, 9]
+    assert [error.index for error in embedder.errors_] == [4, 9]
     if cache:
         assert n_seen(log) == 8
 
@@ -307,7 +307,7 @@ def test_warnings_point_at_the_line_that_led_to_them(tmp_path):
 
 
 def test_the_error_pickles():
-    error = ImageReadError([(3, "a.jpg", "no such file")])
+    error = ImageReadError([(3, "a.jpg", "no such file")], "remove it")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 

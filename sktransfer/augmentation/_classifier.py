@@ -406,7 +406,7 @@ def _problems_of_images(images):
     try:
         yield
     except ImageReadError as error:
-        raise ImageReadError(_merged(error.errors, images), error.hint) from None
+        raise ImageReadError(_merged(error.errors, images), error.advice) from None
 
 
 def _merged(problems, images):

@@ -16,9 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from ..cache import digest_all
 from ..exceptions import UnreadableImageError
-from ..images import LazyImage, decode_image, digest_image, image_name
+from ..images import LazyImage, decode_image, digest_images, image_name
 from ._transforms import transform_key
 
 __all__ = [
@@ -378,7 +377,7 @@ def make_views(images, augmentation, n_views, seed, *, root, n_threads):
     ndarray of shape (len(images) * n_views,), dtype object
         Views 0 to n_views - 1 of the first image, then those of the second, and so on.
     """
-    digests = digest_all(images, digest_image, root=root, n_threads=n_threads)
+    digests = digest_images(images, root, n_threads)
     views = (
         View(image, digest, augmentation, seed, augmentation.canonical(number), row)
         for row, (image, digest) in enumerate(zip(images, digests, strict=True))

@@ -15,10 +15,17 @@ from ._location import (
     resolve_cache_root,
 )
 from ._memory import memory, statistics
-from ._paths import PATHS, path_cache, paths_database
 from ._rows import EMBEDDINGS, LOCKS
 
-__all__ = ["OPENVINO", "BackboneCacheInfo", "CacheInfo", "cache_info", "clear_cache"]
+__all__ = [
+    "KNOWN_FILES",
+    "OPENVINO",
+    "BackboneCacheInfo",
+    "CacheInfo",
+    "cache_info",
+    "clear_cache",
+    "on_clear",
+]
 
 #: Names that this package gives to files: a directory may hold those of others too.
 _STORES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
@@ -26,6 +33,17 @@ _NETWORKS = "*-" + 16 * "[0-9a-f]" + ".*"
 
 #: Directory of the networks that OpenVINO has converted, see `sktransfer._engine._runners`.
 OPENVINO = "openvino"
+
+#: Database of the digests of files, in a table named "paths"; written by what registers `on_clear`.
+KNOWN_FILES = "paths.sqlite"
+
+_forgetters = []
+
+
+def on_clear(forget):
+    """Call ``forget(root)`` when the digests of files are cleared; usable as a decorator."""
+    _forgetters.append(forget)
+    return forget
 
 
 @dataclass(frozen=True)
@@ -166,11 +184,11 @@ def cache_info(cache=True):
     """
     root = _root_of(cache)
     stores = sorted(map(_store_info, _files_of(root)), key=lambda store: store.description)
-    sizes = [store.n_bytes for store in stores] + [file_size(root / PATHS)]
+    sizes = [store.n_bytes for store in stores] + [file_size(root / KNOWN_FILES)]
     return CacheInfo(
         root=root,
         stores=tuple(stores),
-        n_paths=_count(paths_database(root), "paths"),
+        n_paths=_count(Database(root / KNOWN_FILES, None, {}), "paths"),
         n_bytes=sum(sizes),
         network_bytes=sum(map(file_size, _networks_of(root, "*"))),
         limit=cache_limit(),
@@ -204,6 +222,8 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
 
     Raises
     ------
+    TypeError
+        If ``backbone`` is neither text nor None.
     ValueError
         If ``cache`` names no store, or both ``backbone`` and ``paths_only`` are given.
     OSError
@@ -221,6 +241,11 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
     0
     """
     root = _root_of(cache)
+    if backbone is not None and not isinstance(backbone, str):
+        raise TypeError(
+            f"backbone={backbone!r} is a {type(backbone).__name__}; pass the name of a backbone, a "
+            'pattern such as "timm:*", or None for all. To name the cache: clear_cache(cache=PATH).'
+        )
     if backbone is not None and paths_only:
         raise ValueError(
             f"backbone={backbone!r} and paths_only=True exclude each other: the path memory is "
@@ -231,8 +256,9 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
         freed += sum(_delete_store(root, path) for path in _matching(root, backbone))
         freed += sum(map(_delete_network, _networks_of(root, backbone or "*")))
     if backbone is None:
-        path_cache.forget(root)
-        freed += _delete(paths_database(root))
+        for forget in _forgetters:
+            forget(root)
+        freed += _delete(Database(root / KNOWN_FILES, None, {}))
     return freed
 
 

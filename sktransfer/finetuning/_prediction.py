@@ -10,20 +10,20 @@ from .._engine._embedding import embed
 from .._engine._runners import OpenVinoRunner, TorchRunner, resolve_runtime
 from .._utils._threads import thread_share
 from ..backbones import load_backbone, split_backbone
-from ..cache import EmbeddingCache, digest_all, embed_once, resolve_cache_root
+from ..cache import EmbeddingCache, embed_once, resolve_cache_root
 from ..exceptions import ImageReadError, UnreadableImageError
-from ..images import check_images, digest_image, image_name
+from ..images import check_images, digest_images, image_problems
 
 __all__ = ["TunedNetwork", "advised", "read_digests"]
 
 #: What to do about images that cannot be read.
-_HINT = "mend or remove them: FineTuneClassifier needs every image that it is given."
+_HINT = "remove or replace these images: FineTuneClassifier needs all images that it is given."
 
 
 def read_digests(images, cache):
     """Return the digest of each image, or raise one error that names all that have none."""
     root = resolve_cache_root(cache)
-    digests = digest_all(images, digest_image, root=root, n_threads=thread_share())
+    digests = digest_images(images, root, thread_share())
     bad = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
     raise_unreadable(images, bad)
     return digests
@@ -32,8 +32,7 @@ def read_digests(images, cache):
 def raise_unreadable(images, failures):
     """Raise one error that names every image of ``{position: reason}``, if there are any."""
     if failures:
-        problems = [(p, image_name(images[p]), str(failures[p])) for p in sorted(failures)]
-        raise ImageReadError(problems, _HINT)
+        raise ImageReadError(image_problems(images, failures), _HINT)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from .._training._samples import (
     split_rows,
 )
 from .._utils._threads import usable_kernels
-from ..images._images import holds_images
+from ..images import holds_images
 from ._building import (
     begin_training,
     check_batches,

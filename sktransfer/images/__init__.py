@@ -1,21 +1,13 @@
-"""What an image may be: checking, digests, decoding, resizing."""
+"""What an image may be: containers, digests, decoding, resizing, files."""
 
-from ._images import (
-    MAX_PIXELS,
-    LazyImage,
-    check_images,
-    decode_image,
-    digest_image,
-    fit_to_network,
-    image_name,
-)
+from ._containers import MAX_PIXELS, check_images, image_name
+from ._containers import LazyImage as LazyImage
+from ._containers import holds_images as holds_images
+from ._decoding import decode_image
+from ._diagnosis import image_problems as image_problems
+from ._digests import digest_image as digest_image
+from ._known_files import digest_images as digest_images
+from ._resizing import fit_to_network as fit_to_network
 
-__all__ = [
-    "MAX_PIXELS",
-    "LazyImage",
-    "check_images",
-    "decode_image",
-    "digest_image",
-    "fit_to_network",
-    "image_name",
-]
+# The other names are for the package only.
+__all__ = ["MAX_PIXELS", "check_images", "decode_image", "image_name"]

@@ -1,24 +1,21 @@
-"""Pillow over files that may be broken or hostile: quiet, with a reason for what it raises."""
+"""Using Pillow from several threads, without its warnings."""
 
 import threading
 import warnings
-from contextlib import contextmanager
 
-from PIL import Image
+from .._utils._fork import after_fork_in_child
 
-from ..exceptions import UnreadableImageError
+__all__ = ["load_image", "orientation", "quiet_pillow"]
 
-__all__ = ["AGAIN", "load_pillow", "pillow_guard"]
-
-#: What helps against most damaged files.
-AGAIN = "copy, download or save it again"
+_EXIF_ORIENTATION = 0x0112
 
 
 class _QuietPillow:
-    """Keeps Pillow's warnings from users, in however many threads it works.
+    """Context manager that hides Pillow's warnings in any number of threads.
 
-    `warnings.catch_warnings` changes the filters of the whole process, so the first thread in sets
-    it up and the last one out takes it down; overlapping ones would leave filters behind.
+    `warnings.catch_warnings` changes the filters of the whole process, and overlapping ones would
+    leave filters behind. So the first thread to enter sets the filter and the last to leave
+    removes it.
     """
 
     def __init__(self):
@@ -40,67 +37,34 @@ class _QuietPillow:
             if self._n_inside == 0:
                 self._caught.__exit__(None, None, None)
 
-
-_QUIET_PILLOW = _QuietPillow()
-# A Pillow image reads its file at first use; two threads must not start that on the same one.
-_PILLOW_LOAD_LOCK = threading.Lock()
-
-
-@contextmanager
-def pillow_guard(data, max_pixels):
-    """Turn whatever Pillow raises over a hostile file into a reason, and keep it quiet."""
-    with _QUIET_PILLOW:
-        try:
-            yield
-        except UnreadableImageError:
-            raise
-        except Exception as error:
-            raise UnreadableImageError(_reason(error, data, max_pixels)) from error
+    def reset(self):
+        """Start anew in a forked child, where the threads inside do not exist."""
+        if self._n_inside:
+            self._caught.__exit__(None, None, None)
+        self._lock, self._n_inside = threading.Lock(), 0
 
 
-def _reason(error, data, max_pixels):
-    if isinstance(error, Image.DecompressionBombError):
-        return _bomb_reason(max_pixels)
-    if isinstance(error, Image.UnidentifiedImageError):
-        return _unidentified_reason(data)
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode it; shrink it or lower max_pixels"
-    message = str(error) or type(error).__name__
-    if "truncated" in message or "broken data stream" in message or isinstance(error, EOFError):
-        return f"the file is cut off or damaged ({message}); {AGAIN}"
-    return f"it cannot be decoded ({message}); {AGAIN}, as JPEG or PNG"
+quiet_pillow = _QuietPillow()
+# A Pillow image reads its file at first use; two threads must not do that to the same image.
+_load_lock = threading.Lock()
 
 
-def _bomb_reason(max_pixels):
-    pillow_limit = 2 * Image.MAX_IMAGE_PIXELS
-    if max_pixels <= pillow_limit:
-        return (
-            f"it has more than max_pixels={max_pixels:,} pixels; "
-            "shrink it, or raise max_pixels if you trust it"
-        )
-    return (
-        f"it has more than {pillow_limit:,} pixels, which Pillow refuses; shrink it, or set "
-        "PIL.Image.MAX_IMAGE_PIXELS = None if you trust it"
-    )
+@after_fork_in_child
+def _reset():
+    global _load_lock
+    _load_lock = threading.Lock()
+    quiet_pillow.reset()
 
 
-def _unidentified_reason(data):
-    if data.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the image; run `git lfs pull`"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return (
-            "Pillow cannot read HEIC by itself; install pillow-heif and call "
-            "pillow_heif.register_heif_opener(), or save it as JPEG"
-        )
-    beginning = data[:40]
-    if beginning.isascii() and b"\0" not in beginning:
-        return (
-            f"this is text, not an image (it begins {beginning.decode()!r}); "
-            "a download may have saved an error page"
-        )
-    return f"this is no image in a format that Pillow knows; {AGAIN}, as JPEG or PNG"
-
-
-def load_pillow(image):
-    with _PILLOW_LOAD_LOCK:
+def load_image(image):
+    """Make a Pillow image read its file."""
+    with _load_lock:
         image.load()
+
+
+def orientation(image):
+    """Return the EXIF orientation of a Pillow image, 1 (upright) if it has none."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # metadata that cannot be parsed says nothing about the pixels
+        return 1

@@ -259,14 +259,13 @@ def test_a_augmentation_that_fails_on_a_image_makes_it_unreadable(shapes):
 def test_unchanged_files_are_not_read_again(paths, shapes, monkeypatch):
     for path in paths:  # files changed within the last seconds are not remembered
         os.utime(path, (1, 1))
-    monkeypatch.setattr("sktransfer.cache._paths._RACY_SECONDS", -1e9)
+    monkeypatch.setattr("sktransfer.images._known_files._RACY_SECONDS", -1e9)
     model = AugmentedClassifier(logistic(), augmentation="crop", n_views=3, n_test_views=2)
     model.fit(paths, shapes.target[:12])
     read = []
-    original = sktransfer.images._images.read_file
-    monkeypatch.setattr(
-        sktransfer.images._images, "read_file", lambda path: read.append(path) or original(path)
-    )
+    original = sktransfer.images._digests.read_file
+    for module in (sktransfer.images._digests, sktransfer.images._decoding):
+        monkeypatch.setattr(module, "read_file", lambda path: read.append(path) or original(path))
     model.fit(paths, shapes.target[:12]).predict(paths)
     assert read == []
 
@@ -823,7 +822,7 @@ def test_bad_images_are_named_once_by_their_place(paths, shapes, tmp_path):
     model = AugmentedClassifier(logistic(), augmentation="crop", n_views=3, n_test_views=2)
     with pytest.raises(ImageReadError) as caught:
         model.fit(X, shapes.target[:14])
-    assert [(error.position, error.path) for error in caught.value.errors] == [
+    assert [(error.index, error.path) for error in caught.value.errors] == [
         (5, X[5]),
         (13, X[13]),
     ]
@@ -859,7 +858,7 @@ def test_the_name_of_a_view_knows_its_row_in_other_processes_too(paths, shapes):
     for view, name in zip(
         views_of([paths[0], shapes.data[0]], n_views=1), [paths[0], ""], strict=True
     ):
-        error = ImageReadError([(0, image_name(view), "reason")])
+        error = ImageReadError([(0, image_name(view), "reason")], "advice")
         ((_, path, _),) = pickle.loads(pickle.dumps(error)).errors
         assert (path, path.row) == (name, view.row)
 

@@ -215,3 +215,9 @@ def test_wrong_sizes(text, monkeypatch):
 )
 def test_sizes_for_people(n_bytes, text):
     assert size_text(n_bytes) == text
+
+
+@pytest.mark.parametrize("backbone", [3, b"resnet50", ["resnet50"], Path("resnet50")], ids=str)
+def test_clear_cache_takes_the_name_of_a_backbone(backbone):
+    with pytest.raises(TypeError, match="pass the name of a backbone"):
+        sktransfer.clear_cache(backbone)

@@ -535,7 +535,7 @@ def test_unreadable_images_are_all_named_before_training():
     seen = []
     with pytest.raises(ImageReadError) as caught:
         tuner(callbacks=[seen.append]).fit(images, Y)
-    assert [error.position for error in caught.value.errors] == [3, 7]
+    assert [error.index for error in caught.value.errors] == [3, 7]
     assert seen == []
 
 
@@ -547,7 +547,7 @@ def test_unreadable_images_come_with_advice_that_can_be_followed(trainable_stage
         with pytest.raises(ImageReadError, match=r"missing\.jpg") as caught:
             attempt(images)
         message = str(pickle.loads(pickle.dumps(caught.value)))
-        assert "Hint: mend or remove them: FineTuneClassifier needs" in message
+        assert "Hint: remove or replace these images: FineTuneClassifier needs" in message
         assert "on_error" not in message
         assert "embedded" not in message
 

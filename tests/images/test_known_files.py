@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sktransfer.cache import _paths, clear_cache, digest_all
+from sktransfer.cache import clear_cache
 from sktransfer.exceptions import CacheWarning, UnreadableImageError
+from sktransfer.images import _known_files, digest_images
 
 
 class Reader:
@@ -34,8 +35,10 @@ def digest(data):
 
 
 @pytest.fixture
-def reader():
-    return Reader()
+def reader(monkeypatch):
+    reader = Reader()
+    monkeypatch.setattr(_known_files, "digest_image", reader)
+    return reader
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def root(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Five files, old enough to be remembered."""
-    monkeypatch.setattr(_paths, "_RACY_SECONDS", 0.0)
+    monkeypatch.setattr(_known_files, "_RACY_SECONDS", 0.0)
     paths = [tmp_path / f"{number}.jpg" for number in range(5)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 10)
@@ -59,25 +62,25 @@ def where(request, root):
 
     def prepare():
         if request.param == "disk":
-            _paths.path_cache.forget(root)
+            _known_files._forget(root)
 
     return prepare
 
 
 def test_unchanged_files_are_read_once(files, root, reader, where):
-    first = digest_all(files, reader, root=root)
+    first = digest_images(files, root)
     assert first == [digest(path.read_bytes()) for path in files]
     assert sorted(reader.read) == [path.name for path in files]
     where()
-    assert digest_all(files[::-1], reader, root=root) == first[::-1]
+    assert digest_images(files[::-1], root) == first[::-1]
     assert len(reader.read) == 5
 
 
 def test_a_path_may_be_text_or_relative(files, root, reader, tmp_path, monkeypatch):
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     monkeypatch.chdir(tmp_path)
     for paths in ([str(path) for path in files], [path.name for path in files]):
-        assert digest_all(paths, reader, root=root)[0] == digest(files[0].read_bytes())
+        assert digest_images(paths, root)[0] == digest(files[0].read_bytes())
     assert len(reader.read) == 5
 
 
@@ -92,11 +95,11 @@ def test_a_path_may_be_text_or_relative(files, root, reader, tmp_path, monkeypat
     ids=["size", "mtime", "ctime", "inode"],
 )
 def test_changed_files_are_read_again(files, root, reader, where, change):
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     time.sleep(0.02)  # more than one tick of the file system's clock
     change(files[2])
     where()
-    digests = digest_all(files, reader, root=root)
+    digests = digest_images(files, root)
     assert reader.read[5:] == ["2.jpg"]
     assert digests[2] == digest(files[2].read_bytes())
 
@@ -115,46 +118,50 @@ def replace(path, content):
 
 
 def test_recently_changed_files_are_not_remembered(files, root, reader, monkeypatch):
-    monkeypatch.setattr(_paths, "_RACY_SECONDS", 2.0)
+    monkeypatch.setattr(_known_files, "_RACY_SECONDS", 2.0)
     os.utime(files[0], (0, 0))  # an old file by its modification time, but not by its change time
     for _ in range(2):
-        digest_all(files, reader, root=root)
+        digest_images(files, root)
     assert len(reader.read) == 10
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(files, root):
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(files, root, monkeypatch):
     def reader(path):
         content = path.read_bytes()
         path.write_bytes(content + b"more")
         return digest(content)
 
-    digest_all(files[:1], reader, root=root)
-    assert digest_all(files[:1], Reader(), root=root) == [digest(files[0].read_bytes())]
+    with monkeypatch.context() as patch:
+        patch.setattr(_known_files, "digest_image", reader)
+        digest_images(files[:1], root)
+    assert digest_images(files[:1], root) == [digest(files[0].read_bytes())]
 
 
 def test_without_a_root_every_file_is_read(files, reader):
     for _ in range(2):
-        digest_all(files, reader)
+        digest_images(files)
     assert len(reader.read) == 10
 
 
 def test_distrust_reads_again_and_puts_right(files, root, reader, where, monkeypatch):
-    digest_all(files, lambda path: digest(b"a lie"), root=root)
+    with monkeypatch.context() as patch:
+        patch.setattr(_known_files, "digest_image", lambda path: digest(b"a lie"))
+        digest_images(files, root)
     where()
-    assert digest_all(files[:1], reader, root=root) == [digest(b"a lie")]
+    assert digest_images(files[:1], root) == [digest(b"a lie")]
     monkeypatch.setenv("SKTRANSFER_TRUST_PATHS", "0")
-    right = digest_all(files, reader, root=root)
+    right = digest_images(files, root)
     assert right == [digest(path.read_bytes()) for path in files]
     monkeypatch.delenv("SKTRANSFER_TRUST_PATHS")
     where()
-    assert digest_all(files, reader, root=root) == right
+    assert digest_images(files, root) == right
     assert len(reader.read) == 5
 
 
 def test_clear_cache_forgets_paths(files, root, reader):
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     assert clear_cache(cache=root, paths_only=True) > 0
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     assert len(reader.read) == 10
 
 
@@ -164,22 +171,22 @@ def test_the_working_directory_has_been_deleted(files, root, reader, tmp_path, m
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    digests = digest_all([str(files[0]), "relative.png"], reader, root=root)
+    digests = digest_images([str(files[0]), "relative.png"], root)
     assert digests[0] == digest(files[0].read_bytes())
     assert isinstance(digests[1], UnreadableImageError)
 
 
 def test_bad_files_are_reported_and_tried_again(files, root, reader, tmp_path):
     missing = tmp_path / "missing.jpg"
-    digests = digest_all([files[0], missing, "nul\0character"], reader, root=root)[:2]
+    digests = digest_images([files[0], missing, "nul\0character"], root)[:2]
     assert isinstance(digests[1], UnreadableImageError)
     missing.write_bytes(b"there now")
-    assert digest_all([missing], reader, root=root) == [digest(b"there now")]
+    assert digest_images([missing], root) == [digest(b"there now")]
 
 
 def test_other_images_are_digested_each_time(files, root, reader):
     images = [np.zeros((2, 2)), files[0], b"encoded"]
-    digests = digest_all(images, reader, root=root)
+    digests = digest_images(images, root)
     assert digests == [
         digest(repr(images[0]).encode()),
         digest(files[0].read_bytes()),
@@ -188,18 +195,18 @@ def test_other_images_are_digested_each_time(files, root, reader):
 
 
 def test_names_of_files_are_not_written_to_disk(files, root, reader):
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     assert b"jpg" not in (root / "paths.sqlite").read_bytes()
 
 
 def test_a_damaged_entry_is_not_believed(files, root, reader):
-    digest_all(files, reader, root=root)
+    digest_images(files, root)
     memory_file = root / "paths.sqlite"
     content = memory_file.read_bytes()
     wanted = digest(files[3].read_bytes())
     memory_file.write_bytes(content.replace(wanted, bytes([wanted[0] ^ 1]) + wanted[1:]))
-    _paths.path_cache.forget(root)
-    assert digest_all(files, reader, root=root)[3] == wanted
+    _known_files._forget(root)
+    assert digest_images(files, root)[3] == wanted
     assert reader.read[5:] == ["3.jpg"]
 
 
@@ -207,20 +214,20 @@ def test_a_broken_memory_costs_one_warning(files, root, reader):
     root.mkdir()
     (root / "paths.sqlite").write_bytes(b"this is no database" * 500)
     with pytest.warns(CacheWarning, match="paths.sqlite is damaged") as caught:
-        digests = digest_all(files, reader, root=root)
+        digests = digest_images(files, root)
     assert len(caught) == 1
     assert digests == [digest(path.read_bytes()) for path in files]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert digest_all(files, reader, root=root) == digests
+        assert digest_images(files, root) == digests
 
 
 def test_memory_is_bounded(files, root, reader, monkeypatch):
-    monkeypatch.setattr(_paths, "_MAX_IN_MEMORY", 2)
-    monkeypatch.setattr(_paths, "_SLICE", 2)
-    monkeypatch.setattr(_paths, "_CHUNK", 2)
+    monkeypatch.setattr(_known_files, "_MAX_IN_MEMORY", 2)
+    monkeypatch.setattr(_known_files, "_SLICE", 2)
+    monkeypatch.setattr(_known_files, "_CHUNK", 2)
     for _ in range(2):
-        digests = digest_all(files, reader, root=root)
+        digests = digest_images(files, root)
         assert digests == [digest(path.read_bytes()) for path in files]
-    assert len(_paths.path_cache._roots[str(root)]) == 2
+    assert len(_known_files._in_memory[str(root)]) == 2
     assert len(reader.read) == 5

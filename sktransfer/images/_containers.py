@@ -1,0 +1,266 @@
+"""What `X` may be, and what a single image may be."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..exceptions import UnreadableImageError
+
+__all__ = [
+    "MAX_PIXELS",
+    "LazyImage",
+    "as_pixel_array",
+    "check_images",
+    "holds_images",
+    "image_name",
+    "is_path",
+]
+
+#: Images with more pixels (height x width) than this are refused before they are decoded.
+MAX_PIXELS = 100_000_000
+
+_CHANNELS = (1, 3, 4)
+_PIXEL_RULE = (
+    "pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert 0 to 255 with "
+    "X.astype(np.uint8), True and False with X.astype(float)."
+)
+
+
+class LazyImage(ABC):
+    """An image whose pixels are made when they are needed, such as an augmented view."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def name(self):
+        """Path of the image that it is made from, None for an image in memory."""
+
+    @abstractmethod
+    def digest(self):
+        """Return 20 bytes that are equal only for equal pixels, without making the pixels."""
+
+    @abstractmethod
+    def decode(self, max_pixels):
+        """Make the pixels, a uint8 tensor (3, H, W)."""
+
+
+_SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, LazyImage)
+
+
+def check_images(X: Any) -> list:
+    """Turn any container of images into a flat list of single images.
+
+    An image is one of these:
+
+    - a path (`str` or `os.PathLike`) or the encoded file as `bytes`;
+    - a :class:`PIL.Image.Image`;
+    - an array of shape ``(H, W)`` or ``(H, W, C)`` of uint8 or of floats in [0, 1], C is 1, 3 or 4;
+    - a tensor of shape ``(C, H, W)`` of the same dtypes.
+
+    Nothing is decoded or copied: the images of an array or a tensor are views of it. The images
+    themselves are not checked; an unreadable one is reported when it is read.
+
+    Parameters
+    ----------
+    X : list, tuple, ndarray, Series, one-column DataFrame or torch.Tensor
+        The images: a sequence of images of any kind; an object or string array of shape
+        ``(n,)`` or ``(n, 1)``; a pandas or polars Series or one-column DataFrame; an array of
+        shape ``(n, H, W)`` or ``(n, H, W, C)``; or a tensor of shape ``(n, C, H, W)``.
+
+    Returns
+    -------
+    list
+        One element for each image, in order.
+
+    Raises
+    ------
+    TypeError
+        If `X` is a single image or cannot hold images.
+    ValueError
+        If `X` is empty, or its shape or dtype is not that of images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.images import check_images
+    >>> images = check_images(np.zeros((5, 32, 48, 3), dtype=np.uint8))
+    >>> len(images), images[0].shape
+    (5, (32, 48, 3))
+    >>> check_images(np.array([["a.jpg"], ["b.jpg"]]))
+    ['a.jpg', 'b.jpg']
+    """
+    if isinstance(X, _SINGLE):
+        name = image_name(X)
+        if name is not None and os.path.isdir(name):
+            raise TypeError(
+                f"X is a folder ({name!r}); pass a list of images. "
+                "sktransfer.datasets.load_image_folder(folder).data lists those of class folders."
+            )
+        raise TypeError(f"X is one image ({_describe(X)}), not several: pass it in a list, [X].")
+    if hasattr(X, "columns"):  # a DataFrame
+        if len(X.columns) != 1:
+            raise ValueError(
+                f"X is a DataFrame with {len(X.columns)} columns, {list(X.columns)[:10]}; "
+                "pass the column that holds the images, for example X['path']."
+            )
+        X = X[X.columns[0]]
+    if isinstance(X, (list, tuple)):
+        images = list(X)
+    elif isinstance(X, torch.Tensor):
+        images = _split_tensor(X)
+    elif hasattr(X, "to_list"):  # a Series of pandas or polars
+        images = X.to_list()
+    elif hasattr(X, "__array__"):
+        images = _split_array(np.asarray(X))
+    elif isinstance(X, Mapping) and "data" in X:
+        raise TypeError(f'X is a {type(X).__name__}; its images are in X["data"], pass these.')
+    else:
+        raise TypeError(
+            f"X is a {type(X).__name__}, which cannot hold images: pass a list, an array, a "
+            "Series or a one-column DataFrame. Hint: list(X) turns any iterable into a list."
+        )
+    if not images:
+        raise ValueError("X is empty: found 0 images, expected at least 1.")
+    return images
+
+
+def holds_images(X):
+    """Whether X is, or begins with, a path, encoded bytes or a Pillow image."""
+    if isinstance(X, _SINGLE):
+        return True
+    try:
+        return isinstance(check_images(X)[0], _SINGLE)
+    except (TypeError, ValueError):
+        return False
+
+
+def _split_array(X):
+    kind, shape = X.dtype.kind, X.shape
+    if kind in "OUT":
+        if X.ndim == 1 or (X.ndim == 2 and shape[1] == 1):
+            return X.ravel().tolist()
+        raise ValueError(
+            f"X is an array of dtype {X.dtype} and shape {shape}; paths and other objects need "
+            "shape (n,) or (n, 1). Hint: put pixels into a numeric array (np.stack(images)) or a "
+            "list."
+        )
+    if kind == "S":
+        raise TypeError(
+            f"X is an array of dtype {X.dtype}, which may be paths or encoded images: pass "
+            "paths as str, X.astype(str), or encoded images in a list of bytes."
+        )
+    is_grey, is_colour = len(shape) == 3, len(shape) == 4 and shape[-1] in _CHANNELS
+    if is_grey and shape[-1] in (3, 4):
+        raise ValueError(
+            f"X has the shape {shape} of one colour image, (H, W, C), not of several: pass X[None]."
+        )
+    if not (is_grey or is_colour):
+        if len(shape) == 4 and shape[1] in _CHANNELS:
+            hint = "the channels come last: pass X.transpose(0, 2, 3, 1)."
+        elif len(shape) == 2:
+            hint = "restore the shape of flattened images: X.reshape(len(X), height, width)."
+        else:
+            hint = "put images of different kinds or sizes into a list."
+        raise ValueError(
+            f"X is a numeric array of shape {shape}; expected (n, H, W) or (n, H, W, C) with C "
+            f"1, 3 or 4. Hint: {hint}"
+        )
+    if X.dtype != np.uint8 and kind != "f":
+        raise ValueError(f"X is an array of dtype {X.dtype}; {_PIXEL_RULE}")
+    return list(X)
+
+
+def _split_tensor(X):
+    if X.ndim == 4 and X.shape[1] in _CHANNELS:
+        return list(X)
+    if X.ndim == 3:
+        hint = "pass X[None] if it is one image (C, H, W), X[:, None] if it is n grey ones."
+    elif X.ndim == 4 and X.shape[-1] in _CHANNELS:
+        hint = "in a tensor the channels come first: pass X.permute(0, 3, 1, 2)."
+    else:
+        hint = "put images of different sizes into a list."
+    raise ValueError(
+        f"X is a tensor of shape {tuple(X.shape)}; expected (n, C, H, W) with C 1, 3 or 4. "
+        f"Hint: {hint}"
+    )
+
+
+def image_name(image: Any) -> str | None:
+    """Return the path of an image, for error reports.
+
+    Parameters
+    ----------
+    image : object
+        One image of any kind.
+
+    Returns
+    -------
+    str or None
+        The path of an image given as a path, None for an image in memory.
+
+    Examples
+    --------
+    >>> from pathlib import PurePosixPath
+    >>> from sktransfer.images import image_name
+    >>> image_name(PurePosixPath("photos") / "cat.jpg")
+    'photos/cat.jpg'
+    """
+    if isinstance(image, LazyImage):
+        return image.name
+    try:
+        return os.fsdecode(image) if is_path(image) else None
+    except Exception:  # __fspath__ may raise anything
+        return None
+
+
+def is_path(image):
+    """Whether an image is given as a path."""
+    return isinstance(image, (str, os.PathLike))
+
+
+def as_pixel_array(image):
+    """Return the array (H, W) or (H, W, C) of an image given as pixels."""
+    if isinstance(image, torch.Tensor):
+        image = _tensor_to_array(image)
+    if not isinstance(image, np.ndarray):
+        raise UnreadableImageError(
+            f"{_describe(image)} is not an image; expected a path, encoded bytes, a PIL.Image, an "
+            "array (H, W) or (H, W, C), or a torch tensor (C, H, W)"
+        )
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in _CHANNELS)):
+        hint = ""
+        if image.ndim == 3 and image.shape[0] in _CHANNELS:
+            hint = "; the channels come last: image.transpose(1, 2, 0)"
+        raise UnreadableImageError(
+            f"the array has shape {image.shape}; expected (H, W) or (H, W, C) with C 1, 3 or 4"
+            f"{hint}"
+        )
+    if image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise UnreadableImageError(f"the array has dtype {image.dtype}; {_PIXEL_RULE}")
+    return image
+
+
+def _tensor_to_array(tensor):
+    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS:
+        raise UnreadableImageError(
+            f"the tensor has shape {tuple(tensor.shape)}; expected (C, H, W) with C 1, 3 or 4"
+        )
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise UnreadableImageError(
+            "the tensor is sparse, quantized or has no memory; expected a dense tensor of uint8 "
+            "or floats"
+        )
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().permute(1, 2, 0)
+    # NumPy has no bfloat16, and no image needs more than float32.
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _describe(thing):
+    text = repr(thing)
+    return f"{type(thing).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
