@@ -1,5 +1,6 @@
 """The package's root: what it offers, and what importing it costs."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -43,13 +44,34 @@ def test_public_names_are_there(name):
     assert name in dir(sktransfer)
 
 
+def test_type_checkers_see_the_same_names():
+    stub = ast.parse((ROOT / "sktransfer" / "__init__.pyi").read_text(encoding="utf-8"))
+    (listed,) = (
+        ast.literal_eval(node.value)
+        for node in stub.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    assert listed == sktransfer.__all__
+
+
+def test_each_subject_is_public_or_has_an_underscore():
+    subjects = {path.stem for path in (ROOT / "sktransfer").iterdir() if path.suffix in ("", ".py")}
+    assert {name for name in subjects if not name.startswith("_")} <= set(sktransfer.__all__)
+
+
+def test_type_hints_are_shipped():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["setuptools"]["package-data"]["sktransfer"] == ["py.typed", "*.pyi"]
+    assert (ROOT / "sktransfer" / "py.typed").exists()
+
+
 def test_modules_are_reached_without_an_import():
     program = "import sktransfer, json; print(json.dumps(sktransfer.datasets.__name__))"
     assert in_new_process(program) == "sktransfer.datasets"
 
 
 def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'ImageEmbeder'"):
+    with pytest.raises(AttributeError, match="ImageEmbeder"):
         _ = sktransfer.ImageEmbeder
 
 
@@ -57,7 +79,7 @@ def test_extras_stay_small():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     core = {requirement.split(">=")[0] for requirement in project["dependencies"]}
     assert core == {
-        *("filelock", "joblib", "numpy", "Pillow", "platformdirs", "safetensors"),
+        *("filelock", "joblib", "lazy-loader", "numpy", "Pillow", "platformdirs", "safetensors"),
         *("scikit-learn", "skorch", "torch", "torchvision", "tqdm"),
     }
     extras = project["optional-dependencies"]

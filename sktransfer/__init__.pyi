@@ -1,0 +1,49 @@
+from . import (
+    augmentation,
+    backbones,
+    cache,
+    datasets,
+    embedder,
+    exceptions,
+    finetuning,
+    heads,
+    images,
+    inspection,
+    pipelines,
+)
+from .augmentation import AugmentedClassifier
+from .backbones import list_backbones
+from .cache import cache_info, clear_cache
+from .embedder import ImageEmbedder
+from .finetuning import FineTuneClassifier
+from .heads import HeadClassifier
+from .inspection import PredictionGridDisplay, TrainingHistoryDisplay, summary
+from .pipelines import make_transfer_pipeline, make_transfer_stack
+
+__version__: str
+
+__all__ = [
+    "AugmentedClassifier",
+    "FineTuneClassifier",
+    "HeadClassifier",
+    "ImageEmbedder",
+    "PredictionGridDisplay",
+    "TrainingHistoryDisplay",
+    "augmentation",
+    "backbones",
+    "cache",
+    "cache_info",
+    "clear_cache",
+    "datasets",
+    "embedder",
+    "exceptions",
+    "finetuning",
+    "heads",
+    "images",
+    "inspection",
+    "list_backbones",
+    "make_transfer_pipeline",
+    "make_transfer_stack",
+    "pipelines",
+    "summary",
+]
