@@ -2,17 +2,17 @@
 From a table of labels to a table of predictions
 ================================================
 
-As in a contest: ``labels.csv`` has an id and a class for each training image, and what is wanted
-is a table with the probabilities of every class for images without a label. Run it on drawn
-shapes, or on a contest of yours:
+This is the task of many machine-learning competitions. ``labels.csv`` has an id and a class for
+each training image. The result is a table with the probability of each class for each unlabeled
+image. Run this example on generated shapes, or on your own data:
 
 .. code-block:: shell
 
     python examples/predictions.py
     python examples/predictions.py FOLDER --backbone timm:inception_resnet_v2 --image-size 331
 
-``FOLDER`` holds ``labels.csv`` with the columns ``id,breed``, the training images
-``train/<id>.jpg``, and images to predict, ``test/<id>.jpg``.
+``FOLDER`` contains ``labels.csv`` with the columns ``id`` and ``breed``, the training images
+``train/<id>.jpg``, and the images to predict, ``test/<id>.jpg``.
 """
 
 import argparse
@@ -36,17 +36,17 @@ from sktransfer.datasets import load_image_csv, make_shapes
 from sktransfer.exceptions import MissingExtraError
 
 parser = argparse.ArgumentParser(description="From a table of labels to a table of predictions.")
-parser.add_argument("folder", nargs="?", type=Path, help="labels.csv, train/ and test/; or shapes")
-parser.add_argument("--label-column", default="breed", help="column of the classes in labels.csv")
-parser.add_argument("--backbone", default="tiny_mobilenet", help="sktransfer.list_backbones()")
-parser.add_argument("--image-size", type=int, help="pixels; by default what suits the backbone")
-parser.add_argument("--output", type=Path, default="predictions-output", help="where results go")
+parser.add_argument("folder", nargs="?", type=Path, help="data set (default: shapes)")
+parser.add_argument("--label-column", default="breed", help="class column of labels.csv")
+parser.add_argument("--backbone", default="tiny_mobilenet", help="name, see list_backbones()")
+parser.add_argument("--image-size", type=int, help="pixels (default: that of the backbone)")
+parser.add_argument("--output", type=Path, default="predictions-output", help="output folder")
 options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 
 
-def draw_contest(folder):
-    """Write shapes as a contest would give them: ids in a table, and images without a label."""
+def write_shapes(folder):
+    """Write labeled training images and a table of their ids, and unlabeled test images."""
     shapes = make_shapes(160, random_state=0)
     rows = []
     for number, (image, name) in enumerate(zip(shapes.data, shapes.target, strict=True)):
@@ -63,10 +63,10 @@ def draw_contest(folder):
 # Read the table
 # --------------
 #
-# The ids lack ".jpg"; `suffix` adds it. An image that is missing, or an id that appears twice, is
-# an error here and not an hour later.
+# The ids lack ".jpg"; ``suffix`` adds it. A missing image or a duplicate id is an error here, not
+# an hour later.
 
-folder = options.folder or draw_contest(options.output)
+folder = options.folder or write_shapes(options.output)
 labelled = load_image_csv(
     folder / "labels.csv",
     folder / "train",
@@ -85,9 +85,8 @@ print(f"{len(images)} images to predict\n")
 # Train
 # -----
 #
-# Batch normalisation, a dense layer and dropout, on each image and its mirror image. A fifth of
-# the training images, with all their views, says when to stop. The best epoch so far is in
-# ``checkpoints/``: a run that was killed goes on from there.
+# The head has batch normalization, a dense layer and dropout. It learns from each image and its
+# mirror image. A fifth of the training images, with all their views, decides when to stop.
 
 head = HeadClassifier(
     hidden_units=128,
@@ -108,19 +107,19 @@ model = AugmentedClassifier(
 model.fit(X_train, y_train)
 
 # %%
-# Judge
-# -----
+# Evaluate
+# --------
 
 print(classification_report(y_valid, model.predict(X_valid), zero_division=0))
 
 # %%
-# Curves and mistakes
-# -------------------
+# Learning curves and errors
+# --------------------------
 #
-# Losses after each epoch, and the mistakes of which the model is most certain.
+# The figures show the loss in each epoch, and the errors with the highest predicted probability.
 
 trained = model.estimator_.named_steps["head"]
-print(f"{trained.n_epochs_} epochs, of which number {trained.best_epoch_} was the best")
+print(f"{trained.n_epochs_} epochs; the best was epoch {trained.best_epoch_}")
 try:
     curves = TrainingHistoryDisplay.from_estimator(model)
 except MissingExtraError as error:
@@ -128,13 +127,13 @@ except MissingExtraError as error:
 else:
     curves.figure_.savefig(options.output / "curves.png", dpi=120)
     if model.score(X_valid, y_valid) < 1:
-        wrong = PredictionGridDisplay.from_estimator(model, X_valid, y_valid, errors_only=True)
-        wrong.figure_.savefig(options.output / "mistakes.png", dpi=120)
+        errors = PredictionGridDisplay.from_estimator(model, X_valid, y_valid, errors_only=True)
+        errors.figure_.savefig(options.output / "errors.png", dpi=120)
     print(f"Figures: {options.output}")
 
 # %%
-# Save the model, and predict with what was saved
-# -----------------------------------------------
+# Save the model, load it, and predict
+# ------------------------------------
 
 joblib.dump(model, options.output / "model.joblib")
 model = joblib.load(options.output / "model.joblib")

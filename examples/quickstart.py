@@ -1,17 +1,17 @@
 """
 From a folder of images to a saved classifier
-===============================================
+=============================================
 
-Run it on scikit-learn's own digits, or on photographs of yours:
+Run this example on scikit-learn's digits, or on your own images:
 
 .. code-block:: shell
 
     python examples/quickstart.py
     python examples/quickstart.py FOLDER
 
-``FOLDER`` holds one folder of images per class, or ``train/`` and ``test/`` with such folders
-inside. Two frozen backbones embed every image once; all that follows (cross-validation, grid
-search, stacking) learns on those embeddings and takes seconds. No network is needed.
+``FOLDER`` contains one folder of images per class, or ``train/`` and ``test/`` with such folders
+inside. Two frozen backbones embed every image once. Cross-validation, grid search and stacking then
+learn on these embeddings and take seconds. The example needs no network.
 """
 
 import argparse
@@ -39,17 +39,17 @@ parser.add_argument(
     "folder",
     nargs="?",
     type=Path,
-    help="a folder of class folders, or one with train/ and test/ inside; digits without it",
+    help="class folders, or train/ and test/ with class folders (default: scikit-learn's digits)",
 )
-parser.add_argument("--output", type=Path, default="quickstart-output", help="where results go")
+parser.add_argument("--output", type=Path, default="quickstart-output", help="output folder")
 options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 
 # %%
 # Images and labels
-# -------------------
+# -----------------
 #
-# Images are paths, or arrays such as the digits' (grey, floats from 0 to 1). Labels are class
+# Images are paths or arrays. The digits are grey arrays of floats from 0 to 1. Labels are class
 # names.
 
 
@@ -62,21 +62,21 @@ def load(folder):
         train, test = load_image_folder(folder / "train"), load_image_folder(folder / "test")
         return train.data, test.data, train.target, test.target
     else:
-        photographs = load_image_folder(folder)
-        images, labels = photographs.data, photographs.target
+        dataset = load_image_folder(folder)
+        images, labels = dataset.data, dataset.target
     return train_test_split(images, labels, test_size=0.25, stratify=labels, random_state=0)
 
 
 X_train, X_test, y_train, y_test = load(options.folder)
-print(f"{len(X_train)} images to learn from, {len(X_test)} to test on, ", end="")
+print(f"{len(X_train)} training images, {len(X_test)} test images, ", end="")
 print(f"{len(np.unique(y_train))} classes")
 
 # %%
 # Embed
 # -----
 #
-# The only slow step, and done once: what comes later finds the embeddings in the store, and so
-# does the next run of this script.
+# This is the only slow step, and it runs once. The steps below find the embeddings in the cache,
+# and so does the next run of this script.
 
 seconds = {}
 for backbone in BACKBONES:
@@ -101,7 +101,7 @@ for backbone, pipeline in pipelines.items():
 # Search for a head
 # -----------------
 #
-# Any parameter may vary: those of the head, the head itself, the backbone's name.
+# A search can vary any parameter: those of the head, the head itself, the name of the backbone.
 
 logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 start = time.perf_counter()
@@ -121,8 +121,8 @@ print(f"({time.perf_counter() - start:.1f} s, accuracy {search.best_score_:.3f})
 # Stack
 # -----
 #
-# scikit-learn's own ``StackingClassifier``, one branch per backbone, each with the head that was
-# found.
+# This is scikit-learn's ``StackingClassifier`` with one branch per backbone. Each branch has the
+# head that the search found.
 
 start = time.perf_counter()
 stack = make_transfer_stack(BACKBONES, head=head).fit(X_train, y_train)
@@ -131,7 +131,7 @@ seconds["stack"] = time.perf_counter() - start
 print("\n" + classification_report(y_test, predicted))
 
 # %%
-# Beside it, each backbone alone with the same head.
+# For comparison: each backbone alone, with the same head.
 
 accuracy = {"stack": accuracy_score(y_test, predicted)}
 for backbone, pipeline in pipelines.items():
@@ -143,13 +143,14 @@ for backbone, pipeline in pipelines.items():
 print(f"{'':15} {'accuracy':>8} {'seconds':>8}")
 for name in [*BACKBONES, "stack"]:
     print(f"{name:15} {accuracy[name]:8.3f} {seconds[name]:8.1f}")
-print("(seconds to embed, fit and predict; the stack finds all embeddings in the store)")
+print("(seconds to embed, fit and predict; the stack finds all embeddings in the cache)")
 
 # %%
 # Save, and load in a new process
 # -------------------------------
 #
-# The frozen networks stay out of the file: it holds their names and fingerprints, and the heads.
+# The file contains the heads, and the names and fingerprints of the frozen networks, but not the
+# networks themselves.
 
 model_file = options.output / "model.joblib"
 joblib.dump(stack, model_file)
@@ -169,15 +170,15 @@ if not same:
     sys.exit(1)
 
 # %%
-# Which classes are mistaken for which
-# ------------------------------------
+# Confusion matrix
+# ----------------
 
 try:
     display = ConfusionMatrixDisplay.from_predictions(
         y_test, predicted, xticks_rotation=45, colorbar=False
     )
 except ImportError:
-    print("No confusion matrix drawn, which needs matplotlib: pip install 'sktransfer[report]'")
+    print("The confusion matrix needs matplotlib: pip install 'sktransfer[report]'")
 else:
     display.figure_.tight_layout()
     display.figure_.savefig(options.output / "confusion.png", dpi=120)

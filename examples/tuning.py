@@ -1,18 +1,18 @@
 """
-Views, fine-tuning, and all of it in a stack
-============================================
+Views, fine-tuning and a stack of both
+======================================
 
-Four ways from the same images to a classifier, from the cheapest to the dearest, on drawn
-shapes or on photographs of yours:
+This example compares four ways to train a classifier on the same images, from the cheapest to the
+most expensive. Run it on generated shapes, or on your own images:
 
 .. code-block:: shell
 
     python examples/tuning.py
     python examples/tuning.py FOLDER
 
-``FOLDER`` holds one folder of images per class. Which way pays depends on the images, so all
-of them are cross-validated, each beside the seconds that it takes. The shapes are few, and what
-they show is how to do it, not what pays.
+``FOLDER`` contains one folder of images per class. Which way is best depends on the images, so the
+example cross-validates all of them and prints the time that each takes. The few generated shapes
+show how to compare, not which way is best in general.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sktransfer import AugmentedClassifier, FineTuneClassifier, make_transfer_pi
 from sktransfer.datasets import load_image_folder, make_shapes
 
 parser = argparse.ArgumentParser(description="Compare ways to use a pretrained backbone.")
-parser.add_argument("folder", nargs="?", type=Path, help="class folders; drawn shapes without it")
+parser.add_argument("folder", nargs="?", type=Path, help="class folders (default: shapes)")
 options = parser.parse_args()
 data = load_image_folder(options.folder) if options.folder else make_shapes(48, random_state=0)
 
@@ -46,7 +46,7 @@ tuned = FineTuneClassifier(
 )
 ways = {
     "frozen": frozen,
-    "frozen, views and TTA": views,
+    "frozen, with views": views,
     "fine-tuned": tuned,
     "stack of all": StackingClassifier(
         [("frozen", frozen), ("views", views), ("tuned", tuned)],
@@ -59,8 +59,8 @@ ways = {
 # Cross-validate them
 # -------------------
 #
-# Views exist inside ``fit`` only, so that no fold sees a view of an image that it is tested on.
-# The embeddings of images and views are stored: the second fold already finds most of them.
+# scikit-learn splits images, so no fold is tested on a view of a training image. The embeddings of
+# images and views are cached: the second fold already finds most of them.
 
 print(f"{'':24}{'accuracy':>16}{'seconds':>10}")
 for name, classifier in ways.items():

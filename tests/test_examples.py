@@ -53,7 +53,7 @@ def test_runs_without_arguments(script, run, monkeypatch):
 @pytest.mark.slow
 def test_quickstart_on_a_folder(run, digits_folder, tmp_path):
     printed = run(EXAMPLES / "quickstart.py", digits_folder, "--output", "results")
-    assert "45 images to learn from, 15 to test on, 3 classes" in printed
+    assert "45 training images, 15 test images, 3 classes" in printed
     assert "macro avg" in printed
     assert "predicts the same in a new process" in printed
     assert (tmp_path / "results" / "confusion.png").stat().st_size > 1000
@@ -68,19 +68,19 @@ def test_quickstart_takes_train_and_test_folders(run, digits_folder, tmp_path):
         (tmp_path / "split").mkdir(exist_ok=True)
         (tmp_path / "split" / part).symlink_to(digits_folder, target_is_directory=True)
     printed = run(EXAMPLES / "quickstart.py", tmp_path / "split")
-    assert "60 images to learn from, 60 to test on, 3 classes" in printed
+    assert "60 training images, 60 test images, 3 classes" in printed
 
 
 @pytest.mark.slow
 def test_predictions_on_a_folder(run, tmp_path):
     run(EXAMPLES / "predictions.py", "--label-column", "shape")
-    contest = tmp_path / "predictions-output"
-    (contest / "test" / "Thumbs.db").write_bytes(b"not an image")
+    dataset = tmp_path / "predictions-output"
+    (dataset / "test" / "Thumbs.db").write_bytes(b"not an image")
     printed = run(
-        EXAMPLES / "predictions.py", contest, "--label-column", "shape", "--output", "again"
+        EXAMPLES / "predictions.py", dataset, "--label-column", "shape", "--output", "again"
     )
     assert "40 images to predict" in printed
-    tables = [path / "predictions.csv" for path in (contest, tmp_path / "again")]
+    tables = [path / "predictions.csv" for path in (dataset, tmp_path / "again")]
     assert tables[0].read_text() == tables[1].read_text()
     assert tables[0].read_text().startswith("id,circle,cross,square,triangle\n00120,")
     assert (tmp_path / "again" / "curves.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""The blocks of the documentation's pages run, in order, on images that the reader is to have."""
+"""The pages of the documentation: their code runs, and their links and lines are good."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,20 @@ import pytest
 from sktransfer import ImageEmbedder
 from sktransfer.datasets import make_shapes
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-# The front page has folders of photographs and downloads weights.
+# The front page needs folders of images and downloads weights.
 PAGES = [
     page.name
     for page in sorted(DOCS.glob("*.md"))
     if page.name != "index.md" and BLOCK.search(page.read_text("utf-8"))
+]
+MARKDOWN = [
+    *ROOT.glob("*.md"),
+    *DOCS.glob("*.md"),
+    *(ROOT / "benchmarks").glob("*.md"),
+    *(ROOT / "pretraining").glob("*.md"),
 ]
 
 
@@ -24,7 +31,7 @@ def shapes():
 
 
 def names_of(page, shapes):
-    """What a page takes for granted: images, or embeddings where it is about heads."""
+    """Names that a page expects: images, or embeddings on the page about heads."""
     X = shapes.data
     if page == "heads.md":
         X = ImageEmbedder(image_size=64, cache=None).fit_transform(X)
@@ -43,6 +50,18 @@ def test_blocks_run(page, shapes, tmp_path, monkeypatch):
     text = (DOCS / page).read_text("utf-8")
     names = names_of(page, shapes)
     for match in BLOCK.finditer(text):
-        # Blank lines in front make a traceback name the page's own line.
+        # Blank lines in front make a traceback show the line of the page.
         source = "\n" * (text.count("\n", 0, match.start()) + 1) + match[1]
         exec(compile(source, str(DOCS / page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: f"{page.parent.name}-{page.name}")
+def test_lines_are_short(page):
+    lines = enumerate(page.read_text("utf-8").splitlines(), start=1)
+    assert not [(n, line) for n, line in lines if len(line) > 110 and not line.startswith("|")]
+
+
+def test_links_lead_somewhere():
+    for page in DOCS.glob("*.md"):
+        targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+        assert not [target for target in targets if not (DOCS / target).exists()], page.name
