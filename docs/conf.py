@@ -2,8 +2,8 @@
 
 The default build needs no network and runs no example. Two options change that::
 
-    python -m sphinx -t online docs docs/_build            # links to other projects' documentation
-    python -m sphinx -D plot_gallery=1 docs docs/_build    # runs the examples and shows their output
+    python -m sphinx -t online docs docs/_build            # adds links to other projects
+    python -m sphinx -D plot_gallery=1 docs docs/_build    # runs the examples
 """
 
 import sktransfer
