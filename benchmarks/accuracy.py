@@ -1,18 +1,15 @@
-"""Test accuracy of the bundled backbones on four data sets, next to raw pixels and random weights.
+"""Test accuracy of the bundled backbones on four sets, beside raw pixels and random weights.
 
     python benchmarks/accuracy.py DATA              # frozen backbones and logistic regression
-    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stack of all
+    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, all in a stack
 
-DATA contains:
+DATA holds ``scenes/train`` and ``scenes/test`` (class folders), ``cars/images`` with
+``cars/labels.csv`` (filename, model, split), ``dogs/train`` and ``dogs/test`` with
+``dogs/labels.csv`` and ``dogs/test_labels.csv`` (id, breed). The fourth set is the digits of
+scikit-learn.
 
-- ``scenes/train`` and ``scenes/test``: class folders;
-- ``cars/images`` with ``cars/labels.csv`` (filename, model, split);
-- ``dogs/train`` and ``dogs/test`` with ``dogs/labels.csv``, ``dogs/test_labels.csv`` (id, breed).
-
-The fourth set is scikit-learn's digits.
-
-Cross-validation on the training part chooses everything. Only the chosen model is evaluated on the
-test part: once, or with ``--ways`` once for each of five seeds.
+Everything is chosen by cross-validation on the training part; the test part is looked at by the
+model that was chosen: once, or with ``--ways`` once for each of five seeds.
 """
 
 import argparse
@@ -94,7 +91,7 @@ def digits(root):
 
 
 SETS = {"scenes": scenes, "cars": cars, "dogs": dogs, "digits": digits}
-#: A mirrored or cropped digit may be a different digit.
+#: Nobody would mirror or crop a digit.
 WITH_VIEWS = ("scenes", "cars", "dogs")
 
 
@@ -102,7 +99,7 @@ WITH_VIEWS = ("scenes", "cars", "dogs")
 
 
 class RawPixels(TransformerMixin, BaseEstimator):
-    """The pixels of the images, squashed to 32 x 32."""
+    """The images themselves, squashed to 32 x 32 pixels."""
 
     def fit(self, X, y=None):
         return self
@@ -132,7 +129,7 @@ def tuned():
 
 
 def stack_of(strengths):
-    """The stack of both backbones, with one strength per branch."""
+    """The stack of both, each branch with its own strength."""
     stack = make_transfer_stack(BACKBONES, head(), LogisticRegression(max_iter=500), cv=folds())
     return stack.set_params(
         **{f"{name}__head__logisticregression__C": C for name, C in strengths.items()}
@@ -140,7 +137,7 @@ def stack_of(strengths):
 
 
 def tuned_stack(strengths):
-    """Grid search over how the stack combines its branches."""
+    """Grid search over how a stack combines its branches."""
     stack = stack_of(strengths)
     grid = {
         "stack_method": ["predict_proba", "decision_function"],
@@ -150,8 +147,8 @@ def tuned_stack(strengths):
 
 
 def tuned_views(strengths, combination):
-    """Grid search over the augmentation of a stack that trains on and predicts from views."""
-    # Views multiply the rows, so a penalty against the sum over rows must grow in proportion.
+    """Grid search over what views of an image the stack learns from and predicts from."""
+    # So many times the rows: a penalty against their sum has to grow as they do.
     strengths = {name: C / N_VIEWS for name, C in strengths.items()}
     stack = stack_of(strengths).set_params(**combination)
     C = stack.get_params()["final_estimator__C"]
@@ -161,7 +158,7 @@ def tuned_views(strengths, combination):
 
 
 def singles():
-    """Name and features of every row of the table except the stacks."""
+    """Name and features of every row of the table but the stack."""
     yield "raw pixels", RawPixels()
     for name in BACKBONES:
         yield f"{name}, random weights", ImageEmbedder(name, weights=None)
@@ -194,18 +191,18 @@ def scores(search, test, y_test):
     return search.best_score_, search.score(test, y_test)
 
 
-# ----------------------------------------------------------- views, fine-tuning and their stack
+# ------------------------------------------------------------ views, fine-tuning and all of it
 
 
 def ways(seed):
-    """Estimator and grid of each way to use the bundled backbones, except the stack."""
+    """Estimator and grid of each way to use the bundled backbones but the stack."""
     frozen = make_transfer_pipeline(head=HeadClassifier(random_state=seed))
     views = AugmentedClassifier(frozen, n_views=4, n_test_views=4, random_state=seed)
     tuned = FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed)
     backbones = {"embedder__backbone": BACKBONES}
     return {
         "frozen": (frozen, backbones),
-        "frozen, with views": (
+        "frozen, views and TTA": (
             views,
             {f"estimator__{key}": value for key, value in backbones.items()}
             | {"augmentation": ["flip", "crop"]},
@@ -215,7 +212,7 @@ def ways(seed):
 
 
 def choose(data):
-    """Yield (way, best parameters, cross-validated accuracy, seconds) from the training part."""
+    """Yield (way, parameters, cross-validated accuracy, seconds), chosen on the training part."""
     train, y_train, _, _ = data
     for way, (estimator, grid) in ways(seed=0).items():
         begun = time.perf_counter()
@@ -225,7 +222,7 @@ def choose(data):
 
 
 def chosen(way, params, seed):
-    """The estimator of a way with its chosen parameters, or the stack of all."""
+    """The estimator of a way with the parameters that were chosen, or all of them in a stack."""
     if way in params:
         return ways(seed)[way][0].set_params(**params[way])
     branches = [(name, chosen(name, params, seed)) for name in params]
@@ -233,7 +230,7 @@ def chosen(way, params, seed):
 
 
 def test_score(way, params, seed, data):
-    """(test accuracy, seconds of the fit) for one seed."""
+    """(accuracy on the test part, seconds of the fit) of one seed."""
     train, y_train, test, y_test = data
     begun = time.perf_counter()
     model = chosen(way, params, seed).fit(train, y_train)
@@ -241,7 +238,7 @@ def test_score(way, params, seed, data):
 
 
 def compare_ways(name, data, n_seeds):
-    """Print a row for each way: chosen parameters, accuracy, and gain over frozen."""
+    """Print a row for each way: what was chosen, its accuracy, and its gain over frozen."""
     rows = {way: rest for way, *rest in choose(data)}
     params = {way: rest[0] for way, rest in rows.items()}
     rows["stack of all"] = ("", None, 0.0)
@@ -268,9 +265,9 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(
-        "--ways", action="store_true", help="compare views, fine-tuning and a stack"
+        "--ways", action="store_true", help="views, fine-tuning, and all in a stack"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
+    parser.add_argument("--seeds", type=int, default=5, help="of the ways")
     args = parser.parse_args()
     warnings.simplefilter("ignore", RandomWeightsWarning)
     print(machine("openvino"), "\n")

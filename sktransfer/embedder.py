@@ -4,28 +4,23 @@ import os
 from numbers import Integral
 from typing import ClassVar
 
-import joblib
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
-from ._engine._embedding import embed, runner_for
-from ._engine._runners import resolve_runtime
-from ._utils._threads import thread_share
+from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
+from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._warnings import warn_user
 from .backbones import resolve_backbone, warn_if_random
 from .backbones._spec import same_weights
-from .cache import OPENVINO, EmbeddingCache, embed_once, resolve_cache_root
+from .cache import resolve_cache_root
 from .exceptions import (
     FingerprintMismatchError,
     ImageReadError,
     ImageReadWarning,
-    UnreadableImageError,
 )
-from .images import MAX_PIXELS, check_images, digest_images, image_problems
+from .images import MAX_PIXELS, check_images, image_problems
 
 __all__ = ["ImageEmbedder"]
 
@@ -79,12 +74,14 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
     ----------
     fingerprint_ : str
         Identifies the architecture and its weights; checked again by `transform`.
+    n_features_in_ : int
+        1: one column of images.
     n_features_out_ : int
         Width of the embedding.
     preprocessing_ : sktransfer.backbones.Preprocessing
         How an image is resized, cropped and normalised.
     errors_ : list of ImageProblem
-        (position, path, reason) of each image that the last `transform` could not read.
+        (index, path, reason) of each image that the last `transform` could not read.
 
     See Also
     --------
@@ -149,7 +146,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         self.max_pixels = max_pixels
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check everything that can be checked; no image is opened and nothing is embedded.
 
@@ -174,6 +171,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         """
         check_images(X)
         spec, _ = self._resolve()
+        self.n_features_in_ = 1  # one column of images
         self.fingerprint_ = spec.fingerprint
         self.n_features_out_ = spec.n_features
         self.preprocessing_ = spec.preprocessing
@@ -215,9 +213,22 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images = check_images(X)
         spec, runtime = self._resolve()
-        self._check_fingerprint(spec)
+        if not same_weights(spec.fingerprint, self.fingerprint_):
+            raise FingerprintMismatchError(
+                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
+                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
+            )
         warn_if_random(spec)
-        rows, failures = self._embed(images, spec, runtime)
+        root = resolve_cache_root(self.cache)
+        with progress_bar(spec.name, len(images), verbose=self.verbose) as progress:
+            rows, failures = embed_images(
+                images,
+                frozen_network(spec, runtime, root),
+                cache=root,
+                max_pixels=self.max_pixels,
+                batch_size=self.batch_size,
+                progress=progress,
+            )
         self.errors_ = image_problems(images, failures)
         self._report_errors(len(images))
         return rows
@@ -259,65 +270,6 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         )
         return spec, runtime
 
-    def _check_fingerprint(self, spec):
-        if not same_weights(spec.fingerprint, self.fingerprint_):
-            raise FingerprintMismatchError(
-                f"This embedder was fitted with the weights {self.fingerprint_}, and here "
-                f"{spec.name!r} has {spec.fingerprint}. Bring back the expected weights, or fit "
-                "again."
-            )
-
-    def _embed(self, images, spec, runtime):
-        """Rows, and the exceptions of images that cannot be read, by position."""
-        root = resolve_cache_root(self.cache)
-        digests = digest_images(images, root, thread_share())
-        good = [
-            p for p, digest in enumerate(digests) if not isinstance(digest, UnreadableImageError)
-        ]
-        if len(good) == len(images):  # the usual case, without copies
-            return self._look_up_or_embed(images, digests, spec, runtime, root)
-        failures = {p: d for p, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
-        rows = np.full((len(images), spec.n_features), np.nan, dtype=np.float32)
-        if good:
-            found, failed = self._look_up_or_embed(
-                [images[p] for p in good], [digests[p] for p in good], spec, runtime, root
-            )
-            rows[good] = found
-            failures |= {good[index]: error for index, error in failed.items()}
-        return rows, failures
-
-    def _look_up_or_embed(self, images, digests, spec, runtime, root):
-        store = EmbeddingCache(
-            f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}",
-            spec.n_features,
-            root=root,
-            description=f"{spec.name} {spec.weights} {spec.preprocessing.image_size} px, "
-            f"{runtime.engine} {runtime.precision}",
-        )
-        batch_size = self.batch_size or max(64, 32 * thread_share())
-
-        def compute(positions):
-            yield from embed(
-                images,
-                positions,
-                runner_for(spec, runtime, root and root / OPENVINO),
-                spec,
-                runtime,
-                digests=digests,
-                max_pixels=self.max_pixels,
-                batch_size=batch_size,
-            )
-
-        with tqdm(total=len(images), desc=spec.name, unit="image", disable=not self.verbose) as bar:
-            return embed_once(
-                store,
-                digests,
-                compute,
-                batch_size=batch_size,
-                share_work=_inside_worker(),
-                progress=bar.update,
-            )
-
     def _report_errors(self, n_samples):
         if not self.errors_:
             return
@@ -335,9 +287,3 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
             "`errors_` lists them all.",
             ImageReadWarning,
         )
-
-
-def _inside_worker():
-    """Whether this runs in a joblib worker, whose siblings are likely to want the same rows."""
-    backend, _ = joblib.parallel.get_active_backend()
-    return bool(getattr(backend, "nesting_level", 0))

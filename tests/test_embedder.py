@@ -22,14 +22,16 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import Normalize
 
 from sktransfer import ImageEmbedder
-from sktransfer._engine import _embedding as _engine
-from sktransfer._engine._runners import (
-    OpenVinoRunner,
-    fold_batch_norm,
+from sktransfer._engine import (
+    _embedding,
+    _networks,
+    _openvino,
     has_bfloat16,
     has_openvino,
     resolve_runtime,
 )
+from sktransfer._engine._torch import fold_batch_norm
+from sktransfer._utils._lru import LRU
 from sktransfer._utils._threads import thread_share
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 from sktransfer.datasets import make_shapes
@@ -232,9 +234,9 @@ def test_all_batch_norms_of_common_networks_are_folded(name):
 
 @pytest.mark.parametrize(("rows", "most"), [(1, 8), (2, 7), (4, 3), (8, 8)])
 def test_threads_take_whole_passes_and_few_of_them_at_the_end(rows, most):
-    positions = list(range(101))
-    handfuls = list(_engine._handfuls(positions, rows, most, n_tasks=8))
-    assert [position for handful in handfuls for position in handful] == positions
+    work = [(index, [(b"key", 0)]) for index in range(101)]
+    handfuls = list(_embedding._handfuls(work, rows, most, n_tasks=8))
+    assert [item for handful in handfuls for item in handful] == work
     sizes = [len(handful) for handful in handfuls]
     assert max(sizes) == max(rows, most // rows * rows)
     assert all(size % rows == 0 for size in sizes[:-1])
@@ -323,7 +325,7 @@ def test_fit_opens_no_image_and_loads_no_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("sktransfer._engine._embedding.load_backbone", refuse)
+    monkeypatch.setattr("sktransfer._engine._networks.load_backbone", refuse)
     embedder = ImageEmbedder("resnet50").fit(["nowhere.jpg"])
     assert embedder.n_features_out_ == 2048
     assert embedder.get_feature_names_out()[[0, -1]].tolist() == ["resnet50_0", "resnet50_2047"]
@@ -335,7 +337,7 @@ def test_what_is_stored_needs_no_network(files, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("sktransfer.embedder.runner_for", refuse)
+    monkeypatch.setattr("sktransfer._engine._networks.Network.runner", refuse)
     again = ImageEmbedder(image_size=64, engine="torch").fit_transform(files)
     assert (again == first).all()
 
@@ -379,7 +381,7 @@ def test_random_weights_warn_every_time_and_are_the_same_every_time(images):
         ({"precision": "float16", "device": "cpu"}, ValueError, "needs a GPU"),
         ({"precision": "half"}, ValueError, "precision"),
         ({"device": "tpu"}, ValueError, "device"),
-        ({"device": "cuda:93"}, ValueError, "not there"),
+        ({"device": "cuda:93"}, ValueError, "not available"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"image_size": 0}, ValueError, "image_size"),
@@ -391,13 +393,14 @@ def test_bad_parameters_are_named_by_fit(parameters, error, hint, images):
 
 
 def test_openvino_that_is_not_installed_names_the_extra(monkeypatch):
-    monkeypatch.setattr("sktransfer._engine._runners.has_openvino", lambda: False)
+    monkeypatch.setattr("sktransfer._engine._runtime.has_openvino", lambda: False)
     with pytest.raises(MissingExtraError, match=r"sktransfer\[fast\]"):
         resolve_runtime("cpu", "float32", "openvino")
     assert resolve_runtime("cpu", "float32", "auto").engine == "torch"
 
 
 def test_openvino_and_a_gpu_do_not_go_together(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match='engine="openvino" runs on the CPU'):
         resolve_runtime("cuda", "float32", "openvino")
@@ -499,14 +502,14 @@ def test_openvinos_conversion_is_kept_for_other_processes(images, home, monkeypa
     def refuse(*args):
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(_engine, "_runners", _engine._Runners())
-    monkeypatch.setattr(OpenVinoRunner, "_convert", refuse)
+    monkeypatch.setattr(_networks, "_runners", LRU(4))
+    monkeypatch.setattr(_openvino, "_convert", refuse)
     rows = embedder.transform(images)
 
     # A damaged file is no trouble: the conversion is made again.
     monkeypatch.undo()
     kept[0].write_text("<net")
-    monkeypatch.setattr(_engine, "_runners", _engine._Runners())
+    monkeypatch.setattr(_networks, "_runners", LRU(4))
     fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(images)
     assert (fresh.transform(images) == rows).all()
 

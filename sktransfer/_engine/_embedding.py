@@ -1,269 +1,311 @@
-"""Run a frozen network over images at the machine's speed.
+"""`embed_images`, the one function that embeds.
 
 On a CPU a task is a handful of images: one thread of the shared pool reads, decodes, resizes and
-embeds them. As many tasks run as there are cores, so that decoding and inference fill each other's
-gaps with nothing handed over between threads. On an accelerator the pool only decodes, one batch
-ahead of the device.
+embeds them. As many tasks run as there are cores, so decoding and inference fill each other's gaps
+and threads hand nothing over. On an accelerator the pool only decodes, one batch ahead.
 """
 
-import hashlib
-import os
-import threading
-from collections import OrderedDict
+from collections import defaultdict
+from concurrent.futures import wait
 from functools import partial
 from itertools import islice
+from queue import SimpleQueue
 
+import joblib
 import numpy as np
 import torch
 
-from .._utils._threads import map_unordered, shared_pool, single_threaded_kernels, thread_share
-from ..backbones import load_backbone
+from .._utils._threads import shared_pool, single_threaded_kernels, thread_share
+from ..cache import EmbeddingCache
 from ..exceptions import UnreadableImageError
-from ..images import decode_image, fit_to_network
-from ._runners import OpenVinoRunner, TorchRunner
+from ..images import MAX_PIXELS, decode_image, digest_images, fit_to_network
 
-#: Runners kept ready for the next call; each holds a network of its own.
-_MOST_RUNNERS = 4
+__all__ = ["embed_images"]
 
-#: Images that a thread takes at a time, at most: handing them over one by one takes longer than a
-#: small network.
+#: Views that a thread takes at a time, at most: for a small network, handing them over one by one
+#: takes longer than the network.
 _HANDFUL = 8
 
 
-class _Runners:
-    """Networks ready to run, shared by all threads; the least recently used goes first."""
-
-    def __init__(self):
-        self._lock = threading.RLock()
-        self._runners = OrderedDict()
-
-    def get(self, key, build):
-        with self._lock:
-            if key not in self._runners:
-                self._runners[key] = build()
-            self._runners.move_to_end(key)
-            while len(self._runners) > _MOST_RUNNERS:
-                self._runners.popitem(last=False)
-            return self._runners[key]
-
-
-_runners = _Runners()
-_runners_of_parents = []
-
-
-def _begin_anew():
-    """In a forked child: build runners anew, since the threads of the parent's are not here.
-
-    The parent's are kept, unused: OpenVINO would wait for those threads for ever when one of its
-    networks is destroyed.
-    """
-    global _runners
-    _runners_of_parents.append(_runners)
-    _runners = _Runners()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
-
-
-def runner_for(spec, runtime, model_dir=None):
-    """Return what runs the network of ``spec``, building and loading it at the first use.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-        Which network.
-    runtime : Runtime
-        Where and how.
-    model_dir : path-like or None
-        Where OpenVINO's conversions are kept for later processes; None keeps none.
-
-    Returns
-    -------
-    callable
-        uint8 (rows, 3, S, S) to float32 (rows, n_features), on ``runtime.device`` or the CPU.
-    """
-    n_threads = thread_share() if runtime.engine == "openvino" else 1
-    name = _runner_name(spec, runtime)
-    own = spec.module is not None
-    preprocessing = spec.preprocessing
-    load_network = partial(load_backbone, spec, warn=False)  # the embedder warns, also when cached
-
-    def build():
-        if runtime.engine == "openvino":
-            return OpenVinoRunner(
-                load_network,
-                preprocessing,
-                runtime,
-                n_threads=n_threads,
-                model_dir=None if own else model_dir,
-                name=name,
-            )
-        return TorchRunner(load_network(), preprocessing, runtime, custom_module=own)
-
-    # In a forked child, kernels with more threads than one would crash.
-    with single_threaded_kernels():
-        return _runners.get((name, n_threads), build)
-
-
-def _runner_name(spec, runtime):
-    """Name, also of a file, that is equal exactly for runners that do the same."""
-    what = f"{spec.fingerprint}|{spec.preprocessing.key()}|{runtime.key()}|{runtime.device}|NHWC"
-    return f"{spec.name.replace(':', '_')}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
-
-
-def embed(images, positions, runner, spec, runtime, *, digests, max_pixels, batch_size):
-    """Embed some of the images.
+def embed_images(
+    images,
+    network,
+    *,
+    views=None,
+    numbers=None,
+    cache=None,
+    max_pixels=MAX_PIXELS,
+    batch_size=None,
+    progress=None,
+):
+    """Embed images: digest, look up, claim, run, write, report.
 
     Parameters
     ----------
     images : list
         Images of any kind.
-    positions : list of int
-        Which of them.
-    runner : callable
-        From `runner_for`.
-    spec : BackboneSpec
-        Whose preprocessing is used.
-    runtime : Runtime
-        That of the runner.
-    digests : list of bytes
-        What was digested of each image; a file that changed since is refused.
-    max_pixels : int
-        Larger images are refused undecoded.
-    batch_size : int
-        At most half as many images are under way at a time (on a CPU, and at least one pass).
+    network : Network
+        What embeds them.
+    views : Views or None, default=None
+        Views of each image, with ``len(views)``, ``views.digest(image_digest, number)`` and
+        ``views.apply(pixels, image_digest, number)``. None embeds the images themselves.
+    numbers : ndarray of shape (len(images), k), dtype int, or None, default=None
+        Which views of each image to embed; None embeds all.
+    cache : pathlib.Path or None, default=None
+        Directory of the cache, see `resolve_cache_root`; None keeps nothing after the call.
+    max_pixels : int, default=100_000_000
+        Images with more pixels are refused before they are decoded.
+    batch_size : int or None, default=None
+        Number of views in progress, of which half go into a commit. None is 32 for each thread,
+        at least 64.
+    progress : callable or None, default=None
+        Called with the number of rows that need no network, with 0 once the network is ready,
+        and then with each number of finished rows; see `progress_bar`.
 
-    Yields
+    Returns
+    -------
+    rows : ndarray of shape (len(images), n_features) or (len(images), k, n_features)
+        Rows of the network's dtype, with an axis of views if ``views`` is given. NaN (0 for
+        integers) where an image could not be read.
+    failures : dict of int to UnreadableImageError
+        Why an image could not be read, by its index.
+
+    Raises
     ------
-    (int, ndarray of shape (n_features,) or UnreadableImageError)
-        Position and embedding of each image, as they are done.
+    ValueError
+        If the network gives another shape than it announced, or numbers that are not finite.
     """
-    read = partial(_read, images, digests, spec.preprocessing, max_pixels)
-    with single_threaded_kernels():
-        if runtime.on_cpu:
-            # More than there are threads, so that these go on while the caller stores what is done.
-            n_tasks = 2 * thread_share()
-            most = min(_HANDFUL, batch_size // 2 // n_tasks)
-            limit = max(1, min(n_tasks, batch_size // 2 // runtime.rows))
-            task = partial(_embed_handful, read, runner, spec, runtime)
-            handfuls = _handfuls(positions, runtime.rows, most, n_tasks)
-            for results in map_unordered(task, handfuls, limit):
-                yield from results
-        else:
-            groups = _groups(positions, runtime.rows)
-            yield from _embed_on_accelerator(read, runner, spec, runtime, groups)
+    progress, runner = progress or (lambda n: None), None
+    batch_size = batch_size or max(64, 32 * thread_share())
+    digests = digest_images(images, cache, thread_share())
+    failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
+    keys = [None if i in failures else digest for i, digest in enumerate(digests)]
+    if views is not None:
+        if numbers is None:
+            numbers = np.tile(np.arange(len(views)), (len(images), 1))
+        keys = [
+            key and views.digest(key, number)
+            for key, row in zip(keys, numbers.tolist(), strict=True)
+            for number in row
+        ]
+    n_views = 1 if views is None else numbers.shape[1]
+    rows = np.empty((len(keys), network.n_features), dtype=network.dtype)
+    blank = np.nan if rows.dtype.kind == "f" else 0
+
+    with EmbeddingCache(
+        cache,
+        network.key,
+        network.n_features,
+        description=network.description,
+        dtype=network.dtype,
+    ) as kept:
+        missing = defaultdict(list)  # {key: indices of its rows}
+        for index in kept.recall(keys, rows):
+            if keys[index] is None:
+                rows[index] = blank
+            else:
+                missing[keys[index]].append(index)
+        for found in kept.read(missing):
+            _fill(rows, missing, *found)
+        progress(len(keys) - sum(map(len, missing.values())))
+
+        groups = {key: digests[indices[0] // n_views] for key, indices in missing.items()}
+        # Siblings of a joblib worker are likely to want the same rows: it takes a batch at a time.
+        backend, _ = joblib.parallel.get_active_backend()
+        at_a_time = batch_size if getattr(backend, "nesting_level", 0) else None
+        for found, claimed in kept.claim(groups, at_a_time):
+            progress(_fill(rows, missing, *found))
+            if not claimed:
+                continue
+            if runner is None:
+                runner = network.runner()
+                progress(0)
+            work = defaultdict(list)  # {index of an image: [(key, number) of each missing view]}
+            first = {}
+            for key in claimed:
+                index = missing[key][0]
+                image = first.setdefault(groups[key], index // n_views)
+                number = 0 if views is None else int(numbers.flat[index])
+                work[image].append((key, number))
+            decode = partial(_decode, images, digests, network.preprocessing, views, max_pixels)
+            run = _run_on_cpu if network.runtime.on_cpu else _run_on_accelerator
+            settled = {}
+            try:
+                with single_threaded_kernels():
+                    for key, row in run(decode, network, runner, list(work.items()), batch_size):
+                        indices = missing.pop(key)
+                        if isinstance(row, UnreadableImageError):
+                            failures |= dict.fromkeys([i // n_views for i in indices], row)
+                            rows[indices], settled[key] = blank, None
+                        else:
+                            rows[indices] = settled[key] = row
+                        progress(len(indices))
+                        if len(settled) >= max(1, batch_size // 2):
+                            kept.write(settled)
+                            settled = {}
+            finally:
+                kept.write(settled)
+    if views is not None:
+        rows = rows.reshape(len(images), n_views, network.n_features)
+    return rows, dict(sorted(failures.items()))
 
 
-def _groups(positions, rows):
-    positions = iter(positions)
-    while group := list(islice(positions, rows)):
-        yield group
+def _fill(rows, missing, keys, found):
+    """Fill in rows that were found, and return how many."""
+    n_filled = 0
+    for key, row in zip(keys, found, strict=True):
+        indices = missing.pop(key)
+        rows[indices] = row
+        n_filled += len(indices)
+    return n_filled
 
 
-def _handfuls(positions, rows, most, n_tasks):
+def _decode(images, digests, preprocessing, views, max_pixels, item):
+    """Return (key, pixels or UnreadableImageError) of the missing views of one image."""
+    index, wanted = item
+    frames = []
+    try:
+        pixels = decode_image(images[index], max_pixels, digests[index])
+    except UnreadableImageError as error:
+        return [(key, error) for key, _ in wanted]
+    for key, number in wanted:
+        try:
+            frame = pixels if views is None else views.apply(pixels, digests[index], number)
+            frames.append((key, fit_to_network(frame, preprocessing)))
+        except UnreadableImageError as error:
+            frames.append((key, error))
+    return frames
+
+
+def _run_on_cpu(decode, network, runner, work, batch_size):
+    """Yield (key, row or UnreadableImageError) as they are done."""
+    rows, n_tasks = network.runtime.rows, 2 * thread_share()  # threads never wait for the caller
+    n_views = min(_HANDFUL, batch_size // 2 // n_tasks)
+    limit = max(1, min(n_tasks, batch_size // 2 // rows))
+    handfuls = _handfuls(work, rows, n_views, n_tasks)
+    pool, running, done = shared_pool(), set(), SimpleQueue()
+    try:
+        while True:
+            for handful in islice(handfuls, limit - len(running)):
+                future = pool.submit(_embed_handful, decode, network, runner, handful)
+                running.add(future)
+                # `concurrent.futures.wait` would lock all futures each time one is done.
+                future.add_done_callback(done.put)
+            if not running:
+                return
+            future = done.get()
+            running.remove(future)
+            yield from future.result()
+    finally:
+        for future in running:
+            future.cancel()
+        wait(running)
+
+
+def _handfuls(work, rows, most, n_tasks):
     """Yield what one thread takes at a time: whole passes, fewer of them towards the end.
 
-    So no thread is left with much to do when the others are done.
+    So no thread has much left to do when the others are done.
     """
-    start = 0
-    while start < len(positions):
-        n_samples = min(most, (len(positions) - start) // n_tasks)
-        end = start + max(rows, n_samples // rows * rows)
-        yield positions[start:end]
-        start = end
+    left = sum(len(wanted) for _, wanted in work)
+    handful, size = [], 0
+    for item in work:
+        handful.append(item)
+        size += len(item[1])
+        enough = max(rows, min(most, left // n_tasks) // rows * rows)
+        if size >= 2 * enough or (size >= enough and size % rows == 0):
+            yield handful
+            handful, left, size = [], left - size, 0
+    if handful:
+        yield handful
 
 
-def _read(images, digests, preprocessing, max_pixels, position):
-    """Decode one image and fit it to the network, or return why that cannot be done."""
-    try:
-        frame = decode_image(images[position], max_pixels, digests[position])
-        return fit_to_network(frame, preprocessing)
-    except UnreadableImageError as error:
-        return error
+def _embed_handful(decode, network, runner, handful):
+    """Decode and embed; the work of one thread of the pool on a CPU."""
+    frames = [frame for item in handful for frame in decode(item)]
+    results = [frame for frame in frames if isinstance(frame[1], UnreadableImageError)]
+    good = [frame for frame in frames if not isinstance(frame[1], UnreadableImageError)]
+    for start in range(0, len(good), network.runtime.rows):
+        keys, pixels = zip(*good[start : start + network.runtime.rows], strict=True)
+        rows = runner(_stack(pixels, network.runtime.rows))
+        results += zip(keys, _checked(rows, network), strict=False)
+    return results
 
 
-def _fill(frames, spec, runtime, *, pinned=False):
-    """One uint8 batch of full size; rows without an image are black and their result unused.
+def _stack(frames, rows, *, pinned=False):
+    """Return a uint8 batch of full size; rows without an image are black and not used.
 
-    In memory the channels come last, as they do in images: then nothing has to be sorted.
+    In memory the channels come last, as they do in images, so nothing has to be sorted.
     """
-    if runtime.rows == 1 and not pinned:
+    if rows == 1 and not pinned:
         return frames[0][None]
-    size = spec.preprocessing.image_size
-    batch = torch.zeros(runtime.rows, size, size, 3, dtype=torch.uint8, pin_memory=pinned)
+    _, height, width = frames[0].shape
+    batch = torch.zeros(rows, height, width, 3, dtype=torch.uint8, pin_memory=pinned)
     batch = batch.permute(0, 3, 1, 2)
     for row, frame in enumerate(frames):
         batch[row] = frame
     return batch
 
 
-def _sort_out(group, frames):
-    """Split a group into (position, reason) of the unreadable and what the network shall see."""
-    pairs = list(zip(group, frames, strict=True))
-    bad = [(p, frame) for p, frame in pairs if isinstance(frame, UnreadableImageError)]
-    good = [(p, frame) for p, frame in pairs if not isinstance(frame, UnreadableImageError)]
-    return bad, [p for p, _ in good], [frame for _, frame in good]
-
-
-def _embed_handful(read, runner, spec, runtime, group):
-    """Work of one thread of the pool on a CPU."""
-    results, positions, frames = _sort_out(group, [read(position) for position in group])
-    for start in range(0, len(frames), runtime.rows):
-        some = slice(start, start + runtime.rows)
-        rows = _checked(runner(_fill(frames[some], spec, runtime)), spec, runtime)
-        results += zip(positions[some], rows, strict=False)
-    return results
-
-
-def _checked(rows, spec, runtime):
-    """Embeddings as an array, after a look at their shape: custom modules may return anything."""
-    if tuple(rows.shape) != (runtime.rows, spec.n_features):
+def _checked(rows, network):
+    """Return rows as an array after a look at them: custom modules may return anything."""
+    expected = network.runtime.rows, network.n_features
+    if tuple(rows.shape) != expected:
         raise ValueError(
-            f"The backbone {spec.name!r} gave an output of shape {tuple(rows.shape)} for "
-            f"{runtime.rows} images; expected ({runtime.rows}, {spec.n_features})."
+            f"The backbone {network.name!r} gave an output of shape {tuple(rows.shape)} for "
+            f"{network.runtime.rows} images; expected {expected}."
         )
     rows = np.asarray(rows)
     if not np.isfinite(rows).all():
         raise ValueError(
-            f"The backbone {spec.name!r} gave numbers that are not finite, in {runtime.precision}. "
-            'Check its weights; in half precision, try precision="float32".'
+            f"The backbone {network.name!r} gave numbers that are not finite, in "
+            f"{network.runtime.precision}. Check its weights; in half precision, try "
+            'precision="float32".'
         )
     return rows
 
 
-def _embed_on_accelerator(read, runner, spec, runtime, groups):
-    """Decode in the pool, one batch ahead of the device, and copy while it computes."""
-    pinned, n_threads = runtime.device.startswith("cuda"), thread_share()
+def _run_on_accelerator(decode, network, runner, work, batch_size):
+    """Yield (key, row or UnreadableImageError) as they are done."""
+    device, rows = network.runtime.device, network.runtime.rows
+    pinned, waiting, batch = device.startswith("cuda"), None, []
 
-    def decoded():
-        """Yield (group, images), each group decoded while the one before is being embedded."""
-        pool, ahead = shared_pool(), None
-        for group in groups:
-            # Slices, not single images: never more tasks at work than our share of threads.
-            parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
-            tasks = [pool.submit(lambda part: [(p, read(p)) for p in part], p) for p in parts]
-            if ahead is not None:
-                yield ahead
-            ahead = group, tasks
-        if ahead is not None:
-            yield ahead
+    def flush():
+        """Start a batch on the device, and yield the rows of the one before it."""
+        nonlocal waiting, batch
+        previous, waiting = waiting, None
+        if batch:
+            keys, frames = zip(*batch, strict=True)
+            pixels = _stack(frames, rows, pinned=pinned)
+            # `pixels` are kept until the device is done with them.
+            waiting = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
+            batch = []
+        if previous is not None:
+            keys, _, result = previous
+            yield from zip(keys, _checked(result.cpu(), network), strict=False)
 
-    waiting = None
-    for group, tasks in decoded():
-        frames = dict(pair for task in tasks for pair in task.result())
-        bad, positions, good = _sort_out(group, [frames[position] for position in group])
-        yield from bad
-        if good:
-            pixels = _fill(good, spec, runtime, pinned=pinned)
-            rows = runner(pixels.to(runtime.device, non_blocking=pinned))
-            # The device works on this batch while the one before is handed over.
-            waiting, previous = (positions, pixels, rows), waiting
-            yield from _handed_over(previous, spec, runtime)
-    yield from _handed_over(waiting, spec, runtime)
+    for frame in _decoded_ahead(decode, work, rows):
+        if isinstance(frame[1], UnreadableImageError):
+            yield frame
+            continue
+        batch.append(frame)
+        if len(batch) == rows:
+            yield from flush()
+    yield from flush()
+    yield from flush()
 
 
-def _handed_over(batch, spec, runtime):
-    if batch is not None:
-        positions, _, rows = batch
-        yield from zip(positions, _checked(rows.cpu(), spec, runtime), strict=False)
+def _decoded_ahead(decode, work, rows):
+    """Yield (key, pixels or UnreadableImageError); the pool decodes a batch ahead."""
+    pool, n_threads, ahead = shared_pool(), thread_share(), []
+    for group in _handfuls(work, rows, rows, 1):
+        # Slices, not single images: never more tasks than our share of threads.
+        parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
+        tasks = [pool.submit(lambda part: [decode(item) for item in part], p) for p in parts]
+        for task in ahead:
+            for frames in task.result():
+                yield from frames
+        ahead = tasks
+    for task in ahead:
+        for frames in task.result():
+            yield from frames

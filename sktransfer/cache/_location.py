@@ -1,64 +1,122 @@
-"""Where a store lies on disk and how large it and the layer in memory may become."""
+"""Where a cache is, who may write to it, and how large it may become."""
 
 import os
+import stat
 from pathlib import Path
 
 import platformdirs
 
 from .._utils._sizes import parse_size
+from .._utils._warnings import warn_user
+from ..exceptions import CacheWarning
+from ._failures import Trouble, warn_once
 
 __all__ = [
+    "EMBEDDINGS",
+    "KNOWN_FILES",
+    "LOCKS",
+    "NETWORKS",
     "cache_limit",
     "file_size",
+    "make_private",
     "memory_limit",
     "resolve_cache_root",
+    "warn_if_exposed",
 ]
 
-DEFAULT_CACHE_LIMIT = 50 * 10**9
-DEFAULT_MEMORY_LIMIT = 512 * 10**6
+#: What a cache directory holds: the embeddings, the locks by which processes divide the work,
+#: the networks that OpenVINO has converted, and the digests of known files.
+EMBEDDINGS, LOCKS, NETWORKS, KNOWN_FILES = "embeddings", "locks", "openvino", "paths.sqlite"
+
+_exposed = set()
 
 
 def resolve_cache_root(cache):
-    """Turn the ``cache`` parameter of an estimator into a directory.
+    """Return the directory that the parameter ``cache`` of an estimator stands for.
 
     Parameters
     ----------
     cache : bool, str, os.PathLike or None
-        True for the directory named by the environment variable ``SKTRANSFER_HOME`` or, when that
-        is not set, the user's cache directory; a path for that directory; None or False for no
-        store.
+        True for the directory that the environment variable ``SKTRANSFER_HOME`` names, or else
+        the user's cache directory; a path for that directory; None or False for no cache.
 
     Returns
     -------
     pathlib.Path or None
-        Absolute path of the directory, which need not exist; None for no store.
+        Absolute path of the directory, which need not exist; None for no cache.
 
     Raises
     ------
     TypeError
         If ``cache`` is none of these.
+
+    Warns
+    -----
+    CacheWarning
+        If no directory can have that path, or if there is no home directory.
     """
     if cache is None or cache is False:
         return None
+    path = cache
     if cache is True:
-        cache = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")
-    if not isinstance(cache, str | os.PathLike):
+        path = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")
+    if not isinstance(path, str | os.PathLike):
         raise TypeError(
-            f"cache={cache!r} is a {type(cache).__name__}; pass True for the user's cache "
-            "directory, a path for another one, or None for no store."
+            f"cache={cache!r} is a {type(cache).__name__}. Pass True for the user's cache "
+            "directory, a path for another one, or None for no cache."
         )
-    # Workers of another process may have another working directory.
-    return Path(os.fsdecode(cache)).expanduser().absolute()
+    try:
+        # Workers in other processes may have another working directory.
+        root = Path(os.fsdecode(path)).expanduser().absolute()
+        os.lstat(root)
+    except (RuntimeError, ValueError) as error:  # no home directory; NUL, lone surrogates
+        warn_once(repr(path), Trouble("unusable", error))
+        return None
+    except OSError:  # it does not exist yet, or cannot be used, which shows later
+        pass
+    return root
+
+
+def make_private(directory):
+    """Create a directory and its parents for the owner alone: embeddings reveal images."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        if directory.parent == directory:
+            raise
+        make_private(directory.parent)
+        make_private(directory)
+
+
+def warn_if_exposed(root):
+    """Warn, once per process, if other users may write to a cache."""
+    if root in _exposed or os.name != "posix":
+        return
+    for place in (root, root / EMBEDDINGS):
+        try:
+            status = os.stat(place)
+        except OSError:
+            continue
+        # The group of most users is theirs alone.
+        by_group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
+        if status.st_mode & stat.S_IWOTH or by_group:
+            _exposed.add(root)
+            warn_user(
+                f"Other users may write to the cache directory {place}, and whoever writes to it "
+                f"can plant wrong embeddings.\nHint: run chmod go-w {place}.",
+                CacheWarning,
+            )
+            return
 
 
 def cache_limit():
-    """Bytes that the embeddings of one store directory may take on disk."""
-    return _from_environment("SKTRANSFER_CACHE_LIMIT", DEFAULT_CACHE_LIMIT)
+    """Return how many bytes the embeddings of one cache directory may take on disk."""
+    return _from_environment("SKTRANSFER_CACHE_LIMIT", 50 * 10**9)
 
 
 def memory_limit():
-    """Bytes of embeddings that one process keeps in memory."""
-    return _from_environment("SKTRANSFER_MEMORY_LIMIT", DEFAULT_MEMORY_LIMIT)
+    """Return how many bytes of embeddings one process keeps in memory."""
+    return _from_environment("SKTRANSFER_MEMORY_LIMIT", 512 * 10**6)
 
 
 def _from_environment(name, default):
@@ -72,7 +130,7 @@ def _from_environment(name, default):
 
 
 def file_size(path):
-    """Bytes of a file, 0 when another process has just deleted it."""
+    """Return the bytes of a file, 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What users see of the stores: `cache_info` and `clear_cache`."""
+"""What users see of the cache: `cache_info` and `clear_cache`."""
 
 import shutil
 from dataclasses import dataclass
@@ -6,49 +6,38 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .._utils._sizes import size_text
-from ._database import Database
+from ._database import FOREIGN, Database
 from ._failures import Trouble, forget_warnings, warn_once
 from ._location import (
+    EMBEDDINGS,
+    KNOWN_FILES,
+    LOCKS,
+    NETWORKS,
     cache_limit,
     file_size,
     memory_limit,
     resolve_cache_root,
 )
 from ._memory import memory, statistics
-from ._rows import EMBEDDINGS, LOCKS
 
-__all__ = [
-    "KNOWN_FILES",
-    "OPENVINO",
-    "BackboneCacheInfo",
-    "CacheInfo",
-    "cache_info",
-    "clear_cache",
-    "on_clear",
-]
+__all__ = ["BackboneCacheInfo", "CacheInfo", "cache_info", "clear_cache", "on_clear"]
 
-#: Names that this package gives to files: a directory may hold those of others too.
-_STORES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
-_NETWORKS = "*-" + 16 * "[0-9a-f]" + ".*"
+#: Names that this package gives to files; the directories may hold files of others too.
+_ROW_FILES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
+_NETWORK_FILES = "*-" + 16 * "[0-9a-f]" + ".*"
 
-#: Directory of the networks that OpenVINO has converted, see `sktransfer._engine._runners`.
-OPENVINO = "openvino"
-
-#: Database of the digests of files, in a table named "paths"; written by what registers `on_clear`.
-KNOWN_FILES = "paths.sqlite"
-
-_forgetters = []
+_forgetting = []
 
 
-def on_clear(forget):
-    """Call ``forget(root)`` when the digests of files are cleared; usable as a decorator."""
-    _forgetters.append(forget)
-    return forget
+def on_clear(function):
+    """Call a function with the cache directory when `clear_cache` deletes the known files."""
+    _forgetting.append(function)
+    return function
 
 
 @dataclass(frozen=True)
 class BackboneCacheInfo:
-    """The embeddings of one backbone, as `cache_info` found them.
+    """The embeddings of one backbone, as `cache_info` finds them.
 
     Parameters
     ----------
@@ -59,12 +48,12 @@ class BackboneCacheInfo:
     path : pathlib.Path
         The file.
     n_rows : int or None
-        Embeddings on disk, None when the file cannot be read.
+        Number of embeddings on disk; None if the file cannot be read.
     n_bytes : int
         Size of the file.
     hits, misses : int
-        Embeddings that this process was given without running the network, and those that it
-        computed. Worker processes count for themselves.
+        Number of embeddings that this process found in the cache, and that it computed. Worker
+        processes count separately.
     """
 
     backbone: str
@@ -78,18 +67,18 @@ class BackboneCacheInfo:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What is stored, and where; prints as a table.
+    """What is in the cache; prints as a table.
 
     Parameters
     ----------
     root : pathlib.Path
-        Directory of the stores.
-    stores : tuple of BackboneCacheInfo
-        One for each file of embeddings, by description.
+        Directory of the cache.
+    backbones : tuple of BackboneCacheInfo
+        One for each file of embeddings, sorted by description.
     n_paths : int or None
-        Files whose digest is remembered on disk, None when that cannot be read.
+        Number of files whose digest is remembered on disk; None if that cannot be read.
     n_bytes : int
-        Bytes of all embeddings and of the path memory on disk.
+        Bytes of all embeddings and remembered digests on disk.
     network_bytes : int
         Bytes of the networks that OpenVINO has converted, on disk.
     limit : int
@@ -97,12 +86,12 @@ class CacheInfo:
     free : int
         Bytes free on that disk.
     memory_bytes, memory_limit : int
-        Bytes of embeddings that this process keeps in memory, of all roots together, and how many
-        it may (``SKTRANSFER_MEMORY_LIMIT``).
+        Bytes of embeddings that this process keeps in memory, for all cache directories
+        together, and how many it may keep (``SKTRANSFER_MEMORY_LIMIT``).
     """
 
     root: Path
-    stores: tuple
+    backbones: tuple
     n_paths: int | None
     n_bytes: int
     network_bytes: int
@@ -113,22 +102,17 @@ class CacheInfo:
 
     @property
     def hits(self):
-        """Embeddings that this process was given without running a network."""
-        return sum(store.hits for store in self.stores)
+        """Number of embeddings that this process found in the cache."""
+        return sum(backbone.hits for backbone in self.backbones)
 
     @property
     def misses(self):
-        """Embeddings that this process computed."""
-        return sum(store.misses for store in self.stores)
+        """Number of embeddings that this process computed."""
+        return sum(backbone.misses for backbone in self.backbones)
 
     def __str__(self):
-        return "\n".join([*self._summary(), *self._table()])
-
-    __repr__ = __str__
-
-    def _summary(self):
         paths = "unreadable" if self.n_paths is None else f"{self.n_paths:,}"
-        return [
+        lines = [
             f"Embeddings in {self.root}",
             f"  on disk     {size_text(self.n_bytes)} of {size_text(self.limit)} allowed, "
             f"{size_text(self.free)} free on the disk",
@@ -137,28 +121,28 @@ class CacheInfo:
             f"  paths       {paths} remembered",
             f"  networks    {size_text(self.network_bytes)} converted for OpenVINO",
         ]
-
-    def _table(self):
-        if not self.stores:
-            return ["  (nothing is stored)"]
-        lines = [f"  {'rows':>10} {'size':>9} {'hits':>9} {'misses':>9}  backbone"]
-        for store in self.stores:
-            rows = "unreadable" if store.n_rows is None else f"{store.n_rows:,}"
+        if not self.backbones:
+            return "\n".join([*lines, "  (no embeddings)"])
+        lines.append(f"  {'rows':>10} {'size':>9} {'hits':>9} {'misses':>9}  backbone")
+        for info in self.backbones:
+            rows = "unreadable" if info.n_rows is None else f"{info.n_rows:,}"
             lines.append(
-                f"  {rows:>10} {size_text(store.n_bytes):>9} {store.hits:>9,} {store.misses:>9,}  "
-                f"{store.description}"
+                f"  {rows:>10} {size_text(info.n_bytes):>9} {info.hits:>9,} {info.misses:>9,}  "
+                f"{info.description}"
             )
-        return lines
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
 
 def cache_info(cache=True):
-    """Tell what is stored, and where.
+    """Report what is in the cache and how large it is.
 
     Parameters
     ----------
     cache : bool, str or os.PathLike, default=True
-        Which store, as in `ImageEmbedder`: True for the user's cache directory (or
-        ``SKTRANSFER_HOME``), a path for another.
+        Which cache, as in `ImageEmbedder`: True for the user's cache directory (or
+        ``SKTRANSFER_HOME``), a path for another one.
 
     Returns
     -------
@@ -168,7 +152,7 @@ def cache_info(cache=True):
     Raises
     ------
     ValueError
-        If ``cache`` is None or False, which name no store.
+        If ``cache`` is None or False, or no directory can have that path.
 
     Warns
     -----
@@ -179,60 +163,59 @@ def cache_info(cache=True):
     --------
     >>> import sktransfer
     >>> info = sktransfer.cache_info("/tmp/no-embeddings-here")
-    >>> info.stores
+    >>> info.backbones
     ()
     """
     root = _root_of(cache)
-    stores = sorted(map(_store_info, _files_of(root)), key=lambda store: store.description)
-    sizes = [store.n_bytes for store in stores] + [file_size(root / KNOWN_FILES)]
+    backbones = sorted(map(_backbone_info, _row_files(root)), key=lambda info: info.description)
+    existing = next(place for place in (root, *root.parents) if place.exists())
     return CacheInfo(
         root=root,
-        stores=tuple(stores),
+        backbones=tuple(backbones),
         n_paths=_count(Database(root / KNOWN_FILES, None, {}), "paths"),
-        n_bytes=sum(sizes),
-        network_bytes=sum(map(file_size, _networks_of(root, "*"))),
+        n_bytes=sum(info.n_bytes for info in backbones) + file_size(root / KNOWN_FILES),
+        network_bytes=sum(map(file_size, _network_files(root, "*"))),
         limit=cache_limit(),
-        free=shutil.disk_usage(_existing(root)).free,
+        free=shutil.disk_usage(existing).free,
         memory_bytes=memory.n_bytes,
         memory_limit=memory_limit(),
     )
 
 
 def clear_cache(backbone=None, *, cache=True, paths_only=False):
-    """Delete stored embeddings, on disk and in the memory of this process.
+    """Delete embeddings from disk and from the memory of this process.
 
-    A process that is embedding at the same time goes on without the store and warns of it.
+    A process that is embedding at the same time continues without the cache and warns.
 
     Parameters
     ----------
-    backbone : str, default=None
-        Delete only the embeddings of the backbones with this name, which may be a pattern such as
-        ``"timm:*"``, and the networks that OpenVINO has converted for them. None deletes those of
-        all backbones, and the path memory.
+    backbone : str or None, default=None
+        Name of a backbone, or a pattern such as ``"timm:*"``: deletes only its embeddings and
+        the networks that OpenVINO has converted for it. None deletes those of all backbones, and
+        the remembered digests of files.
     cache : bool, str or os.PathLike, default=True
-        Which store, see `cache_info`. Nothing in the directory is deleted but the store's own
-        files.
+        Which cache, see `cache_info`. Other files in the directory stay.
     paths_only : bool, default=False
-        Delete only the path memory, so that every file is read and digested anew.
+        Delete only the remembered digests, so that every file is read again.
 
     Returns
     -------
     int
-        Bytes freed on disk.
+        Number of bytes freed on disk.
 
     Raises
     ------
     TypeError
-        If ``backbone`` is neither text nor None.
+        If ``backbone`` is not a string.
     ValueError
-        If ``cache`` names no store, or both ``backbone`` and ``paths_only`` are given.
+        If ``cache`` names no directory, or both ``backbone`` and ``paths_only`` are given.
     OSError
         If a file cannot be deleted.
 
     Warns
     -----
     CacheWarning
-        If a file has the name of one of ours and another program has written it; it stays.
+        If another program has written a file with one of our names; the file stays.
 
     Examples
     --------
@@ -240,23 +223,28 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
     >>> sktransfer.clear_cache("resnet50", cache="/tmp/no-embeddings-here")
     0
     """
-    root = _root_of(cache)
-    if backbone is not None and not isinstance(backbone, str):
+    if not isinstance(backbone, str | None):
         raise TypeError(
             f"backbone={backbone!r} is a {type(backbone).__name__}; pass the name of a backbone, a "
             'pattern such as "timm:*", or None for all. To name the cache: clear_cache(cache=PATH).'
         )
+    root = _root_of(cache)
     if backbone is not None and paths_only:
         raise ValueError(
-            f"backbone={backbone!r} and paths_only=True exclude each other: the path memory is "
-            "shared by all backbones. Call clear_cache twice to delete both."
+            f"backbone={backbone!r} and paths_only=True exclude each other: all backbones share "
+            "the remembered digests of files. Call clear_cache twice to delete both."
         )
     freed = 0
-    if not paths_only:
-        freed += sum(_delete_store(root, path) for path in _matching(root, backbone))
-        freed += sum(map(_delete_network, _networks_of(root, backbone or "*")))
+    for path in () if paths_only else _row_files(root):
+        if backbone is None or fnmatchcase(_backbone_info(path).backbone, backbone):
+            memory.forget(path)
+            freed += _delete(Database(path, None, {}))
+            shutil.rmtree(root / LOCKS / path.stem, ignore_errors=True)
+    for path in () if paths_only else _network_files(root, backbone or "*"):
+        freed += file_size(path)
+        path.unlink(missing_ok=True)
     if backbone is None:
-        for forget in _forgetters:
+        for forget in _forgetting:
             forget(root)
         freed += _delete(Database(root / KNOWN_FILES, None, {}))
     return freed
@@ -265,41 +253,28 @@ def clear_cache(backbone=None, *, cache=True, paths_only=False):
 def _root_of(cache):
     root = resolve_cache_root(cache)
     if root is None:
-        raise ValueError(f"cache={cache!r} names no store; pass True or the path of a directory.")
+        raise ValueError(f"cache={cache!r} names no cache. Pass True or the path of a directory.")
     return root
 
 
-def _existing(directory):
-    """Return the directory or its nearest ancestor that exists."""
-    return next(place for place in (directory, *directory.parents) if place.exists())
+def _row_files(root):
+    return sorted((root / EMBEDDINGS).glob(_ROW_FILES))
 
 
-def _files_of(root):
-    return sorted((root / EMBEDDINGS).glob(_STORES))
-
-
-def _networks_of(root, backbone):
-    """Files of OpenVINO's networks for the backbones with this name or pattern."""
-    for path in sorted((root / OPENVINO).glob(_NETWORKS)):
+def _network_files(root, backbone):
+    """Yield the files of converted networks of the backbones with this name or pattern."""
+    for path in sorted((root / NETWORKS).glob(_NETWORK_FILES)):
         if fnmatchcase(path.name.rpartition("-")[0], backbone.replace(":", "_")):
             yield path
 
 
-def _delete_network(path):
-    freed = file_size(path)
-    path.unlink(missing_ok=True)
-    return freed
-
-
-def _matching(root, backbone):
-    for path in _files_of(root):
-        if backbone is None or fnmatchcase(_store_info(path).backbone, backbone):
-            yield path
-
-
-def _store_info(path):
+def _backbone_info(path):
     with Database(path, None, {}) as database:
-        description = _description(database) or path.stem
+        try:
+            found = database.read("SELECT value FROM meta WHERE name = 'description'")
+        except Trouble:
+            found = []
+        description = found[0][0] if found else path.stem
         hits, misses = statistics.of(path)
         return BackboneCacheInfo(
             backbone=(description.split() or [path.stem])[0],
@@ -312,29 +287,14 @@ def _store_info(path):
         )
 
 
-def _description(database):
-    try:
-        rows = database.read("SELECT value FROM meta WHERE name = 'description'")
-    except Trouble:
-        return None
-    return rows[0][0] if rows else None
-
-
 def _count(database, table):
     with database:
         try:
-            rows = database.read(f"SELECT count(*) FROM {table}")
+            found = database.read(f"SELECT count(*) FROM {table}")
         except Trouble as trouble:
             warn_once(database.path, trouble)
             return None
-    return rows[0][0] if rows else 0
-
-
-def _delete_store(root, path):
-    memory.forget(path)
-    freed = _delete(Database(path, None, {}))
-    shutil.rmtree(root / LOCKS / path.stem, ignore_errors=True)
-    return freed
+    return found[0][0] if found else 0
 
 
 def _delete(database):
@@ -346,10 +306,10 @@ def _delete(database):
         except Trouble as trouble:
             if trouble.cause == "locked":
                 raise OSError(f"{database.path} is in use: {trouble.detail}") from trouble
-            if trouble.cause == "foreign":
+            if trouble.detail == FOREIGN:
                 warn_once(database.path, trouble)
                 return 0
-    # What is still there is empty, damaged or of another version: nobody is writing to it.
+    # If it is still there, it is empty, damaged or of another version: nobody is writing to it.
     database.path.unlink(missing_ok=True)
     database.path.with_name(database.path.name + "-journal").unlink(missing_ok=True)
     forget_warnings(database.path)

@@ -1,180 +1,210 @@
-"""The rows of one backbone on disk."""
+"""`EmbeddingCache`: rows of one kind by key, in memory and on disk, for one call."""
 
-import hashlib
 import re
 import shutil
 import zlib
-from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+
 from .._utils._sizes import size_text
+from ._claims import StripeLocks, claims
 from ._database import Database
 from ._failures import Trouble, trouble_from, warn_once
-from ._location import cache_limit, file_size
+from ._location import (
+    EMBEDDINGS,
+    LOCKS,
+    cache_limit,
+    file_size,
+    make_private,
+    warn_if_exposed,
+)
+from ._memory import memory, statistics
 
-__all__ = ["EMBEDDINGS", "LOCKS", "EmbeddingCache", "StoredRows"]
+__all__ = ["EmbeddingCache"]
 
-#: Directories below the root of a store.
-EMBEDDINGS, LOCKS = "embeddings", "locks"
-
-#: Free bytes that are left on a disk, or this share of a small one.
-_RESERVE_BYTES, _RESERVE_SHARE = 10**9, 0.05
+#: Bytes to leave free on a disk, or this fraction of a small one.
+_RESERVE_BYTES, _RESERVE_FRACTION = 10**9, 0.05
 
 _CREATE_TABLE = (
     "CREATE TABLE IF NOT EXISTS rows "
     "(digest BLOB PRIMARY KEY, row BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
-_INSERT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
 
-#: Rows read by one statement: other processes are kept waiting only for as long.
+#: Rows that one statement reads: other processes have to wait no longer than that takes.
 _CHUNK = 500
 
 
-@dataclass(frozen=True)
 class EmbeddingCache:
-    """Where the embeddings of one backbone are kept; small, picklable, touches no disk.
+    """Rows by key, in memory and in one file on disk. Use it as a context manager, for one call.
+
+    A failure of the disk, of which one warning tells, ends its use for this call and nothing else.
 
     Parameters
     ----------
-    key : str
-        Everything but the image that an embedding depends on: fingerprint of the network,
-        preprocessing, precision, engine.
-    n_features : int
-        Length of a row, at least 1.
     root : pathlib.Path or None
-        Directory of the store, see `resolve_cache_root`; None stores nothing, neither on disk nor
-        in memory.
+        Directory of the cache, see `resolve_cache_root`. None caches nothing, not even in memory.
+    key : str
+        Everything that a row depends on besides its own key.
+    n_features : int
+        Length of a row.
     description : str
-        One line for people. Its first word is the backbone's name, by which `clear_cache` finds
-        the store.
+        One line for people. Its first word is the name by which `clear_cache` finds the file.
+    dtype : data-type, default=float32
+        Type of the rows.
 
     Attributes
     ----------
     path : pathlib.Path or None
-        File of the rows: the backbone's name and a digest of ``key``.
-    lock_dir : pathlib.Path or None
-        Directory of the locks by which processes divide the work.
+        The file.
+    writable : bool
+        Whether rows can still be written to disk.
     """
 
-    key: str
-    n_features: int
-    root: Path | None = field(kw_only=True)
-    description: str = field(kw_only=True)
-    path: Path | None = field(init=False, repr=False, compare=False)
-    lock_dir: Path | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self):
-        name = f"{_slug(self.description)}-{_short_digest(self.key)}"
-        root = self.root
-        path = None if root is None else Path(root).absolute() / EMBEDDINGS / f"{name}.sqlite"
-        object.__setattr__(self, "path", path)
-        lock_dir = None if root is None else Path(root).absolute() / LOCKS / name
-        object.__setattr__(self, "lock_dir", lock_dir)
-
-
-def _slug(description):
-    words = description.split()
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", words[0])[:60] if words else "backbone"
-
-
-def _short_digest(key):
-    return hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
-
-
-class StoredRows:
-    """Reads and writes the rows of one store during one call; stops using it when it fails.
-
-    Parameters
-    ----------
-    store : EmbeddingCache
-        Its ``root`` must not be None.
-
-    Attributes
-    ----------
-    readable, writable : bool
-        Whether the file still serves; a failure, warned of once, ends it for this call.
-    """
-
-    def __init__(self, store):
-        self._store = store
-        self.readable = self.writable = True
-        self._database = Database(
-            store.path,
-            _CREATE_TABLE,
-            {
-                "key": store.key,
-                "description": store.description,
-                "n_features": str(store.n_features),
-            },
-        )
+    def __init__(self, root, key, n_features, *, description, dtype=np.float32):
+        self.n_features, self.dtype = n_features, np.dtype(dtype)
+        self.root, self.path = root, None
+        self.readable = self.writable = root is not None
+        if root is None:
+            return
+        words = description.split() or ["backbone"]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", words[0])[:60]
+        name = f"{name}-{blake2b(key.encode(), digest_size=6).hexdigest()}"
+        self.path = Path(root).absolute() / EMBEDDINGS / f"{name}.sqlite"
+        self._locks = StripeLocks(Path(root).absolute() / LOCKS / name)
+        meta = {"key": key, "description": description, "n_features": str(n_features)}
+        self._database = Database(self.path, _CREATE_TABLE, meta)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
-        self._database.close()
+        if self.root is not None:
+            self._locks.release_all()
+            self._database.close()
 
-    def read(self, digests):
-        """Yield {digest: row bytes} for the digests that are stored, some hundred at a time."""
-        digests = list(digests)
-        for start in range(0, len(digests), _CHUNK):
-            if not self.readable:
-                return
-            yield self._read_chunk(digests[start : start + _CHUNK])
+    def recall(self, keys, out):
+        """Fill in the rows that are in memory and return the indices of the others.
 
-    def _read_chunk(self, digests):
-        marks = ",".join("?" * len(digests))
-        try:
-            stored = self._database.read(
-                f"SELECT digest, row, checksum FROM rows WHERE digest IN ({marks})", digests
-            )
-        except Trouble as trouble:
-            self.readable = False
-            self.stop_writing(trouble)
-            return {}
-        return self._undamaged(stored)
+        Parameters
+        ----------
+        keys : list of bytes or None
+            Key of each row; None is no key.
+        out : ndarray of shape (len(keys), n_features)
+            Array to fill.
+        """
+        if self.root is None:
+            return range(len(keys))
+        others = memory.copy_into(out, self.path, keys)
+        statistics.count(self.path, hits=len(keys) - len(others))
+        return others
 
-    def _undamaged(self, stored):
-        n_bytes = 4 * self._store.n_features
-        good = {
-            digest: row
-            for digest, row, checksum in stored
-            if type(row) is bytes and len(row) == n_bytes and _checksum(digest, row) == checksum
-        }
-        if len(good) < len(stored):
-            n_damaged = len(stored) - len(good)
-            warn_once(self._store.path, Trouble("damaged row", f"{n_damaged} rows just read"))
-        return good
-
-    def write(self, items):
-        """Commit (digest, row bytes) pairs in one transaction, unless writing has failed."""
-        if not self.writable or not items:
+    def read(self, keys):
+        """Yield (keys, rows) of what is on disk, some hundred rows at a time."""
+        if self.root is None:
             return
-        try:
-            self._check_room(sum(len(row) for _, row in items))
-            self._database.write(_INSERT, [(d, row, _checksum(d, row)) for d, row in items])
-        except Trouble as trouble:
-            self.stop_writing(trouble)
+        warn_if_exposed(self.root)
+        keys = list(keys)
+        for start in range(0, len(keys), _CHUNK):
+            if self.readable and (found := self._read_chunk(keys[start : start + _CHUNK])):
+                rows = np.frombuffer(b"".join(found.values()), self.dtype)
+                rows = rows.reshape(-1, self.n_features)
+                memory.put_many(self.path, found, rows)
+                statistics.count(self.path, hits=len(rows))
+                yield list(found), rows
+
+    def claim(self, keys, n_rows=None):
+        """Divide the work with other processes, so that each row is computed once.
+
+        Parameters
+        ----------
+        keys : dict of bytes to bytes
+            Keys of the missing rows. Rows with the same value are claimed together.
+        n_rows : int or None, default=None
+            How many rows to claim at a time, roughly; None claims everything at once.
+
+        Yields
+        ------
+        found : (list of bytes, ndarray)
+            Keys and rows that other processes have computed meanwhile.
+        claimed : list of bytes
+            Keys that only the caller computes now, and must `write` before it asks for more.
+        """
+        if self.root is None:
+            yield ([], []), list(keys)
+        else:
+            yield from claims(self, self._locks, keys, n_rows)
+
+    def write(self, settled):
+        """Commit rows in one transaction and give up the claims to them.
+
+        Parameters
+        ----------
+        settled : dict of bytes to (ndarray or None)
+            Key and row; None for a row that cannot be computed.
+        """
+        rows = {key: row for key, row in settled.items() if row is not None}
+        if self.root is not None and settled:
+            if rows:
+                memory.put_many(self.path, rows, np.stack(list(rows.values())))
+                self._write_to_disk({key: row.tobytes() for key, row in rows.items()})
+            statistics.count(self.path, misses=len(settled))
+            self._locks.settle(settled)
 
     def stop_writing(self, trouble):
         """Warn of a trouble and write nothing more during this call."""
         self.writable = False
-        warn_once(self._store.path, trouble)
+        warn_once(self.path, trouble)
+
+    def _read_chunk(self, keys):
+        marks = ",".join("?" * len(keys))
+        sql = f"SELECT digest, row, checksum FROM rows WHERE digest IN ({marks})"
+        try:
+            found = self._database.read(sql, keys)
+        except Trouble as trouble:
+            self.readable = False
+            self.stop_writing(trouble)
+            return {}
+        n_bytes = self.n_features * self.dtype.itemsize
+        good = {
+            key: row
+            for key, row, checksum in found
+            if type(row) is bytes and len(row) == n_bytes and _checksum(key, row) == checksum
+        }
+        if len(good) < len(found):
+            n_damaged = len(found) - len(good)
+            detail = f"the checksum of {n_damaged} rows is wrong; they are computed again"
+            warn_once(self.path, Trouble("unusable", detail))
+        return good
+
+    def _write_to_disk(self, rows):
+        if not self.writable:
+            return
+        try:
+            self._check_room(sum(map(len, rows.values())))
+            sealed = [(key, row, _checksum(key, row)) for key, row in rows.items()]
+            self._database.write("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", sealed)
+        except Trouble as trouble:
+            self.stop_writing(trouble)
 
     def _check_room(self, n_bytes):
-        directory = self._store.path.parent
+        directory = self.path.parent
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private(directory)
             used = sum(map(file_size, directory.glob("*.sqlite")))
             disk = shutil.disk_usage(directory)
         except OSError as error:
             raise trouble_from(error, directory) from error
-        if used + n_bytes > cache_limit():
-            raise Trouble("limit", f"{size_text(used)} of {size_text(cache_limit())}")
-        if disk.free - n_bytes < min(_RESERVE_BYTES, _RESERVE_SHARE * disk.total):
-            raise Trouble("full", f"{size_text(disk.free)} of {size_text(disk.total)} free")
+        limit = cache_limit()
+        if used + n_bytes > limit:
+            detail = f"it has reached its size limit: {size_text(used)} of {size_text(limit)}"
+            raise Trouble("full", detail)
+        if disk.free - n_bytes < min(_RESERVE_BYTES, _RESERVE_FRACTION * disk.total):
+            detail = f"the disk is full: {size_text(disk.free)} of {size_text(disk.total)} free"
+            raise Trouble("full", detail)
 
 
-def _checksum(digest, row):
+def _checksum(key, row):
     # SQLite has none of its own: a flipped bit in a row would go unnoticed.
-    return zlib.crc32(row, zlib.crc32(digest))
+    return zlib.crc32(row, zlib.crc32(key))

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._engine._runners import TORCH_DTYPES, NormalisedNetwork, TorchRunner
+from .._engine import TORCH_DTYPES, NormalizedNetwork
+from .._engine._torch import TorchRunner
 from .._utils._threads import map_unordered, shared_pool, single_threaded_kernels, thread_share
 from ..augmentation._views import View
 from ..images import fit_to_network
@@ -75,7 +76,7 @@ class FrozenPart:
         self.runner = None
         if lower is not None and any(True for _ in lower.parameters()):
             self.runner = TorchRunner(lower, preprocessing, runtime, custom_module=custom_module)
-        self.normalise = NormalisedNetwork(nn.Identity(), preprocessing.mean, preprocessing.std).to(
+        self.normalise = NormalizedNetwork(nn.Identity(), preprocessing.mean, preprocessing.std).to(
             runtime.device
         )
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from .._engine._runners import TORCH_DTYPES, resolve_runtime
+from .._engine import TORCH_DTYPES, resolve_runtime
 from .._training._samples import class_factors, digest_rows, split_share
 from .._utils._sizes import parse_size
 from ..augmentation._views import check_augmentation, resolve_augmentation

@@ -1,16 +1,14 @@
 """Embeddings of a tuned network, computed as those of frozen ones are."""
 
-import os
+import secrets
 from contextlib import contextmanager
 
 from torch import nn
-from tqdm.auto import tqdm
 
-from .._engine._embedding import embed
-from .._engine._runners import OpenVinoRunner, TorchRunner, resolve_runtime
+from .._engine import Network, embed_images, progress_bar, resolve_runtime
 from .._utils._threads import thread_share
 from ..backbones import load_backbone, split_backbone
-from ..cache import EmbeddingCache, embed_once, resolve_cache_root
+from ..cache import resolve_cache_root
 from ..exceptions import ImageReadError, UnreadableImageError
 from ..images import check_images, digest_images, image_problems
 
@@ -78,28 +76,31 @@ class TunedNetwork:
         """Return embeddings (n, n_features), as `ImageEmbedder.transform` does."""
         images = check_images(X)
         runtime = self._runtime(device, precision, engine)
-        digests = read_digests(images, cache)
-        runner = self._runner(runtime)
-        store = EmbeddingCache("tuned", self.spec.n_features, root=None, description="tuned")
-        in_progress = batch_size or max(64, 16 * thread_share())
-
-        def compute(positions):
-            settings = {"max_pixels": max_pixels, "batch_size": in_progress}
-            yield from embed(
-                images, positions, runner, self.spec, runtime, digests=digests, **settings
-            )
-
-        with tqdm(total=len(images), desc="tuned", unit="image", disable=not verbose) as bar:
-            rows, failures = embed_once(
-                store,
-                digests,
-                compute,
-                batch_size=in_progress,
-                share_work=False,
-                progress=bar.update,
+        network = Network(
+            "tuned",
+            self._fingerprint(),
+            self.spec.n_features,
+            self.spec.preprocessing,
+            runtime,
+            self.network,
+            custom_module=self.spec.module is not None,
+        )
+        with progress_bar("tuned", len(images), verbose=verbose) as progress:
+            rows, failures = embed_images(
+                images,
+                network,
+                max_pixels=max_pixels,
+                batch_size=batch_size,
+                progress=progress,
             )
         raise_unreadable(images, failures)
         return rows
+
+    def _fingerprint(self):
+        # It serves one object: nothing that it embeds is kept.
+        if self._ready is None:
+            self._ready = secrets.token_hex()
+        return self._ready
 
     def _runtime(self, device, precision, engine):
         # Converting a network that serves one estimator takes longer than it saves on a few
@@ -107,24 +108,4 @@ class TunedNetwork:
         engine = "torch" if engine == "auto" else engine
         return resolve_runtime(
             device, precision, engine, custom_module=self.spec.module is not None
-        )
-
-    def _runner(self, runtime):
-        key = os.getpid(), runtime, thread_share()
-        if self._ready is None or self._ready[0] != key:
-            self._ready = key, self._build(runtime)
-        return self._ready[1]
-
-    def _build(self, runtime):
-        own = self.spec.module is not None
-        preprocessing = self.spec.preprocessing
-        if runtime.engine == "torch":
-            return TorchRunner(self.network(), preprocessing, runtime, custom_module=own)
-        return OpenVinoRunner(
-            self.network,
-            preprocessing,
-            runtime,
-            n_threads=thread_share(),
-            model_dir=None,
-            name="tuned",
         )

@@ -1,7 +1,10 @@
-"""Inspection of models: layers, curves of a training, images with predictions."""
+"""Looking into fitted models."""
 
-from ._history import TrainingHistoryDisplay
-from ._predictions import PredictionGridDisplay
+from ._displays import PredictionGridDisplay, TrainingHistoryDisplay
 from ._summary import summary
 
-__all__ = ["PredictionGridDisplay", "TrainingHistoryDisplay", "summary"]
+__all__ = [
+    "PredictionGridDisplay",
+    "TrainingHistoryDisplay",
+    "summary",
+]

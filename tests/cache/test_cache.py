@@ -1,7 +1,6 @@
-"""Rows are looked up, computed once and kept; no disk fails here and nobody else is about."""
+"""Rows are looked up, computed once and kept; nothing fails here and no other process runs."""
 
 import gc
-import pickle
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +8,9 @@ from hashlib import blake2b
 
 import numpy as np
 import pytest
+from cache_worker import look_up_or_compute
 
-from sktransfer.cache import EmbeddingCache, cache_info, embed_once
+from sktransfer.cache import EmbeddingCache, cache_info
 from sktransfer.cache._memory import RowMemory, memory
 from sktransfer.exceptions import UnreadableImageError
 
@@ -45,28 +45,27 @@ class Network:
                 yield position, row_of(number)
 
 
+def make_cache(root, key="key"):
+    return EmbeddingCache(root, key, WIDTH, description="tiny, 8 wide")
+
+
 @pytest.fixture
-def store(tmp_path):
-    return EmbeddingCache("key", WIDTH, root=tmp_path, description="tiny, 8 wide")
+def cache(tmp_path):
+    return make_cache(tmp_path)
 
 
-def embed(store, numbers, *, broken=(), batch_size=4, share_work=False, **options):
+def embed(cache, numbers, *, broken=(), batch_size=4, share_work=False):
     network = Network(numbers, broken)
-    rows, failures = embed_once(
-        store,
-        keys_of(numbers),
-        network,
-        batch_size=batch_size,
-        share_work=share_work,
-        **options,
+    rows, failures = look_up_or_compute(
+        cache, keys_of(numbers), network, batch_size=batch_size, share_work=share_work
     )
     return rows, failures, network
 
 
 @pytest.mark.parametrize("share_work", [False, True])
-def test_rows_are_right_and_computed_once(store, share_work):
+def test_rows_are_right_and_computed_once(cache, share_work):
     numbers = range(100)
-    rows, failures, network = embed(store, numbers, share_work=share_work)
+    rows, failures, network = embed(cache, numbers, share_work=share_work)
     assert rows.dtype == np.float32
     assert rows.tobytes() == rows_of(numbers).tobytes()
     assert failures == {}
@@ -74,32 +73,32 @@ def test_rows_are_right_and_computed_once(store, share_work):
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["memory", "disk"])
-def test_a_second_call_computes_nothing(store, forget):
-    embed(store, range(50))
+def test_a_second_call_computes_nothing(cache, forget):
+    embed(cache, range(50))
     if forget:
-        memory.forget(store.path)
+        memory.forget(cache.path)
     shuffled = np.random.default_rng(0).permutation(50)
-    rows, _, network = embed(store, shuffled)
+    rows, _, network = embed(cache, shuffled)
     assert network.computed == []
     assert rows.tobytes() == rows_of(shuffled).tobytes()
 
 
-def test_only_what_is_missing_is_computed(store):
-    embed(store, range(20))
-    rows, _, network = embed(store, range(10, 30))
+def test_only_what_is_missing_is_computed(cache):
+    embed(cache, range(20))
+    rows, _, network = embed(cache, range(10, 30))
     assert sorted(network.computed) == list(range(20, 30))
     assert rows.tobytes() == rows_of(range(10, 30)).tobytes()
 
 
-def test_duplicates_are_computed_once(store):
+def test_duplicates_are_computed_once(cache):
     numbers = [3, 1, 3, 3, 2, 1]
-    rows, _, network = embed(store, numbers)
+    rows, _, network = embed(cache, numbers)
     assert sorted(network.computed) == [1, 2, 3]
     assert rows.tobytes() == rows_of(numbers).tobytes()
 
 
 def test_without_a_root_only_duplicates_are_spared(tmp_path):
-    nowhere = EmbeddingCache("key", WIDTH, root=None, description="tiny")
+    nowhere = make_cache(None)
     for _ in range(2):
         rows, _, network = embed(nowhere, [1, 2, 1])
         assert sorted(network.computed) == [1, 2]
@@ -107,109 +106,66 @@ def test_without_a_root_only_duplicates_are_spared(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failures_are_nan_reported_and_tried_again(store):
-    rows, failures, _ = embed(store, [0, 1, 2, 1], broken={1})
+def test_failures_are_nan_reported_and_tried_again(cache):
+    rows, failures, _ = embed(cache, [0, 1, 2, 1], broken={1})
     assert list(failures) == [1, 3]
     assert str(failures[3]) == "1 is broken"
     assert np.isnan(rows[[1, 3]]).all()
     assert rows[[0, 2]].tobytes() == rows_of([0, 2]).tobytes()
-    rows, failures, network = embed(store, [0, 1, 2, 1])
+    rows, failures, network = embed(cache, [0, 1, 2, 1])
     assert network.computed == [1]
     assert failures == {}
     assert rows.tobytes() == rows_of([0, 1, 2, 1]).tobytes()
 
 
-def test_no_rows(store):
-    rows, failures, _ = embed(store, [])
+def test_no_rows(cache):
+    rows, failures, _ = embed(cache, [])
     assert rows.shape == (0, WIDTH)
     assert failures == {}
 
 
 @pytest.mark.parametrize("other", ["key", "root"])
-def test_stores_are_separate(store, tmp_path, other):
-    embed(store, range(3))
+def test_caches_are_separate(cache, tmp_path, other):
+    embed(cache, range(3))
     changed = {
-        "key": EmbeddingCache("other", WIDTH, root=tmp_path, description="tiny"),
-        "root": EmbeddingCache("key", WIDTH, root=tmp_path / "else", description="tiny"),
+        "key": make_cache(tmp_path, "other"),
+        "root": make_cache(tmp_path / "else"),
     }[other]
     assert sorted(embed(changed, range(3))[2].computed) == [0, 1, 2]
 
 
-def test_share_work_hands_the_network_whole_batches(store):
+def test_share_work_hands_the_network_whole_batches(cache):
     sizes = []
 
     def compute(positions):
         sizes.append(len(positions))
         yield from Network(range(203))(positions)
 
-    embed_once(store, keys_of(range(203)), compute, batch_size=16, share_work=True)
+    look_up_or_compute(cache, keys_of(range(203)), compute, batch_size=16, share_work=True)
     assert sum(sizes) == 203
     assert [size % 16 for size in sizes[:-1]] == [0] * (len(sizes) - 1)
 
 
-def test_rows_of_an_interrupted_call_are_kept(store):
+def test_rows_of_an_interrupted_call_are_kept(cache):
     def compute(positions):
         for position in positions[:7]:
             yield position, row_of(position)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_once(store, keys_of(range(20)), compute, batch_size=10, share_work=False)
-    memory.forget(store.path)
-    rows, _, network = embed(store, range(20))
+        look_up_or_compute(cache, keys_of(range(20)), compute, batch_size=10, share_work=False)
+    memory.forget(cache.path)
+    rows, _, network = embed(cache, range(20))
     assert len(network.computed) == 13
     assert rows.tobytes() == rows_of(range(20)).tobytes()
 
 
-def test_an_interrupted_compute_is_closed(store):
-    closed = []
-
-    def compute(positions):
-        try:
-            yield positions[0], np.zeros(WIDTH + 1)
-        finally:
-            closed.append(True)
-
-    with pytest.raises(ValueError, match=r"row of shape \(9,\); expected \(8,\)"):
-        embed_once(store, keys_of(range(3)), compute, batch_size=4, share_work=False)
-    assert closed == [True]
-
-
-@pytest.mark.parametrize(
-    ("positions", "message"),
-    [
-        ([0, 1], "no result for 1"),
-        ([0, 1, 1], "position 1 twice"),
-        ([0, 1, 7], "position 7 twice, or without"),
-    ],
-)
-def test_a_compute_that_breaks_its_word_is_an_error(store, positions, message):
-    with pytest.raises(RuntimeError, match=message):
-        embed_once(
-            store,
-            keys_of(range(3)),
-            lambda _: ((p, row_of(p)) for p in positions),
-            batch_size=4,
-            share_work=False,
-        )
-
-
-@pytest.mark.parametrize("root", [True, False])
-def test_progress_adds_up(store, root):
-    if not root:
-        store = EmbeddingCache("key", WIDTH, root=None, description="tiny")
-    embed(store, range(5))
-    counts = []
-    embed(store, [0, 1, 2, 3, 4, 5, 6, 6, 0], broken={6}, progress=counts.append)
-    assert sum(counts) == 9
-
-
-def test_threads_compute_each_row_once(store):
+def test_threads_compute_each_row_once(cache):
     networks = []
 
     def work(seed):
         numbers = np.random.default_rng(seed).permutation(120)
-        rows, _, network = embed(store, numbers, share_work=seed % 2 == 0)
+        rows, _, network = embed(make_cache(cache.root), numbers, share_work=seed % 2 == 0)
         networks.append(network)
         return rows.tobytes() == rows_of(numbers).tobytes()
 
@@ -219,28 +175,21 @@ def test_threads_compute_each_row_once(store):
     assert sorted(computed) == list(range(120))
 
 
-def test_a_store_can_be_pickled(store):
-    embed(store, range(3))
-    copy = pickle.loads(pickle.dumps(store))
-    assert copy == store
-    assert embed(copy, range(3))[2].computed == []
-
-
-def test_hits_and_misses_are_counted(store, tmp_path):
-    embed(store, range(10))
-    embed(store, [*range(12), 0])
+def test_hits_and_misses_are_counted(cache, tmp_path):
+    embed(cache, range(10))
+    embed(cache, [*range(12), 0])
     info = cache_info(tmp_path)
     assert (info.hits, info.misses) == (11, 12)
 
 
-def test_memory_is_bounded_while_a_large_set_streams(store, monkeypatch):
+def test_memory_is_bounded_while_a_large_set_streams(cache, monkeypatch):
     monkeypatch.setenv("SKTRANSFER_MEMORY_LIMIT", "40KB")
-    embed(store, range(150), batch_size=64)
+    embed(cache, range(150), batch_size=64)
     tracemalloc.start()
     try:
         sizes = []
         for start in range(0, 1500, 150):
-            embed(store, range(start, start + 150), batch_size=64)
+            embed(cache, range(start, start + 150), batch_size=64)
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:

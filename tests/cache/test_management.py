@@ -1,4 +1,4 @@
-"""What users see of the store: where it is, how full, and that it can be cleared."""
+"""What users see of the cache: where it is, how full, and that it can be cleared."""
 
 import contextlib
 import os
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import pytest
+from cache_worker import look_up_or_compute
 
 import sktransfer
 from sktransfer._utils._sizes import parse_size, size_text
-from sktransfer.cache import EmbeddingCache, embed_once, resolve_cache_root
+from sktransfer.cache import EmbeddingCache, resolve_cache_root
 from sktransfer.cache._location import cache_limit
 from sktransfer.exceptions import CacheWarning
 
@@ -25,9 +26,9 @@ def fill(root, backbone, n_rows=3, n_features=4):
         computed.extend(positions)
         yield from ((position, np.full(n_features, position)) for position in positions)
 
-    store = EmbeddingCache(backbone, n_features, root=root, description=f"{backbone} at 224 px")
+    cache = EmbeddingCache(root, backbone, n_features, description=f"{backbone} at 224 px")
     keys = [bytes([number]) * 20 for number in range(n_rows)]
-    embed_once(store, keys, compute, batch_size=8, share_work=False)
+    look_up_or_compute(cache, keys, compute, batch_size=8, share_work=False)
     return len(computed)
 
 
@@ -41,11 +42,11 @@ def test_environment_variable_overrides(home):
 
 
 @pytest.mark.parametrize("cache", [None, False])
-def test_no_store(cache):
+def test_no_cache(cache):
     assert resolve_cache_root(cache) is None
-    with pytest.raises(ValueError, match="names no store"):
+    with pytest.raises(ValueError, match="names no cache"):
         sktransfer.cache_info(cache)
-    with pytest.raises(ValueError, match="names no store"):
+    with pytest.raises(ValueError, match="names no cache"):
         sktransfer.clear_cache(cache=cache)
 
 
@@ -58,14 +59,14 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("cache", [1, 0, 2.5, ["here"]])
 def test_other_types_are_refused(cache):
-    with pytest.raises(TypeError, match=r"cache=.* pass True"):
+    with pytest.raises(TypeError, match=r"cache=.* Pass True"):
         resolve_cache_root(cache)
 
 
 def test_info_of_nothing(home):
     info = sktransfer.cache_info()
-    assert (info.root, info.stores, info.n_paths, info.n_bytes) == (home, (), 0, 0)
-    assert "nothing is stored" in repr(info)
+    assert (info.root, info.backbones, info.n_paths, info.n_bytes) == (home, (), 0, 0)
+    assert "no embeddings" in repr(info)
 
 
 def test_info(tmp_path):
@@ -73,7 +74,7 @@ def test_info(tmp_path):
     fill(tmp_path, "resnet50", 5)
     fill(tmp_path, "vgg16", 2)
     info = sktransfer.cache_info(tmp_path)
-    found = [(s.backbone, s.n_rows, s.hits, s.misses) for s in info.stores]
+    found = [(s.backbone, s.n_rows, s.hits, s.misses) for s in info.backbones]
     assert found == [("resnet50", 5, 3, 5), ("vgg16", 2, 0, 2)]
     assert info.n_bytes == sum(file.stat().st_size for file in tmp_path.rglob("*.sqlite"))
     assert info.memory_bytes > 0
@@ -88,7 +89,7 @@ def test_info_of_a_damaged_file(tmp_path):
     path.write_bytes(b"x" * 9000)
     with pytest.warns(CacheWarning, match="is damaged"):
         info = sktransfer.cache_info(tmp_path)
-    assert [store.n_rows for store in info.stores] == [None]
+    assert [info.n_rows for info in info.backbones] == [None]
     assert "unreadable" in repr(info)
 
 
@@ -101,10 +102,10 @@ def test_info_writes_nothing(tmp_path):
 
 def test_clear_everything(tmp_path):
     fill(tmp_path, "resnet50")
-    (tmp_path / "mine.txt").write_text("not the store's")
+    (tmp_path / "mine.txt").write_text("not the cache's")
     size = sktransfer.cache_info(tmp_path).n_bytes
     assert sktransfer.clear_cache(cache=tmp_path) == size
-    assert sktransfer.cache_info(tmp_path).stores == ()
+    assert sktransfer.cache_info(tmp_path).backbones == ()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt"]
     assert fill(tmp_path, "resnet50") == 3
 
@@ -121,7 +122,7 @@ def test_clear_some_backbones(tmp_path, pattern, left):
     for backbone in ("resnet50", "wide_resnet50_2", "timm:a", "timm:b"):
         fill(tmp_path, backbone)
     sktransfer.clear_cache(pattern, cache=tmp_path)
-    assert [store.backbone for store in sktransfer.cache_info(tmp_path).stores] == left
+    assert [info.backbone for info in sktransfer.cache_info(tmp_path).backbones] == left
     assert fill(tmp_path, left[0]) == 0
 
 
@@ -142,7 +143,7 @@ def test_converted_networks_are_counted_and_cleared(tmp_path):
     folder.mkdir()
     for name in ("resnet50", "timm_resnet18.a1_in1k"):
         (folder / f"{name}-{'0' * 16}.bin").write_bytes(b"x" * 100)
-    (folder / "mine.txt").write_text("not the store's")
+    (folder / "mine.txt").write_text("not the cache's")
     info = sktransfer.cache_info(tmp_path)
     assert info.network_bytes == 200
     assert "200 B converted" in repr(info)
@@ -183,7 +184,7 @@ def test_clear_what_is_in_use(tmp_path, monkeypatch):
     assert path.exists()
 
 
-def test_a_store_can_be_moved(tmp_path):
+def test_a_cache_can_be_moved(tmp_path):
     fill(tmp_path / "here", "resnet50")
     os.rename(tmp_path / "here", tmp_path / "there")
     assert fill(tmp_path / "there", "resnet50") == 0

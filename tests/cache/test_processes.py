@@ -1,4 +1,4 @@
-"""Several processes at one store, some of them killed."""
+"""Several processes at one cache, some of them killed."""
 
 import os
 import random
@@ -16,7 +16,7 @@ import pytest
 import sktransfer
 from sktransfer.cache._database import Database
 
-SCRIPT = Path(__file__).with_name("cache_worker.py")
+SCRIPT = Path(__file__).parents[1] / "cache_worker.py"
 WORKER = runpy.run_path(str(SCRIPT))
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktransfer.__file__).parents[1])}
 
@@ -25,12 +25,12 @@ N_ROWS = 160
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a worker and wait until it begins to embed; all share a store and a log."""
+    """Start a worker and wait until it begins to embed; all share a cache and a log."""
     processes = []
 
     def start(*, share_work, batch_size=8, seconds=0.01):
         output = tmp_path / f"{len(processes)}.npy"
-        arguments = [tmp_path / "store", N_ROWS, batch_size, share_work, seconds]
+        arguments = [tmp_path / "cache", N_ROWS, batch_size, share_work, seconds]
         process = subprocess.Popen(
             [sys.executable, SCRIPT, *map(str, arguments), tmp_path / "log", output],
             stdout=subprocess.PIPE,
@@ -111,14 +111,15 @@ FORKING = """
     import os, runpy, sys, threading
 
     worker = runpy.run_path(sys.argv[1])
-    store, key, row = worker["store"](sys.argv[2]), worker["key"], worker["row"]
+    make, key, row = worker["cache"], worker["key"], worker["row"]
 
     def compute(positions):
         yield from ((position, row(position)) for position in positions)
 
     def embed(first):
         keys = [key(number) for number in range(first, first + 4)]
-        rows, _ = worker["embed_once"](store, keys, compute, batch_size=2, share_work=False)
+        cache = make(sys.argv[2])
+        worker["look_up_or_compute"](cache, keys, compute, batch_size=2, share_work=False)
 
     def write():
         for first in range(0, 200, 4):
@@ -140,7 +141,7 @@ FORKING = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_children_forked_while_a_thread_writes_can_use_the_store(tmp_path):
+def test_children_forked_while_a_thread_writes_can_use_the_cache(tmp_path):
     script = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)]
     subprocess.run([*script, SCRIPT, tmp_path], env=ENVIRONMENT, check=True, timeout=60)
 

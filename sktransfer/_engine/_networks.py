@@ -1,0 +1,159 @@
+"""What can embed: frozen backbones, networks that others build, and plain pixels."""
+
+from functools import partial
+from hashlib import blake2b
+
+import numpy as np
+
+from .._utils._fork import after_fork_in_child
+from .._utils._lru import LRU
+from .._utils._threads import single_threaded_kernels, thread_share
+from ..backbones import load_backbone
+from ..cache import NETWORKS
+from ._openvino import OpenVinoRunner
+from ._runtime import Runtime
+from ._torch import TorchRunner
+
+__all__ = ["Network", "PixelNetwork", "frozen_network"]
+
+#: Number of runners to keep ready for the next call; each has its own copy of a network.
+_MAX_RUNNERS = 4
+
+_runners, _inherited = LRU(_MAX_RUNNERS), []
+
+
+@after_fork_in_child
+def _forget_runners():
+    """Build runners anew in a child: the threads of the parent's runners are not there.
+
+    The old ones are kept, because OpenVINO would wait for those threads when it destroys them.
+    """
+    global _runners
+    _inherited.append(_runners)
+    _runners = LRU(_MAX_RUNNERS)
+
+
+class Network:
+    """A network that embeds; it is loaded when it first runs.
+
+    Parameters
+    ----------
+    name : str
+        Name for people.
+    fingerprint : str
+        Identifies architecture and weights: networks with equal fingerprints give equal rows.
+    n_features : int
+        Length of a row.
+    preprocessing : Preprocessing
+        How an image is fitted to the network.
+    runtime : Runtime
+        Where and how the network runs.
+    load : callable
+        Returns the ``nn.Module`` from normalized images (n, 3, S, S) to rows (n, n_features).
+    custom_module : bool, default=False
+        Whether a user wrote the module. It then runs as it is, and no conversion is kept.
+    description : str, default=""
+        What `cache_info` shows beside the name.
+    model_dir : pathlib.Path or None, default=None
+        Where OpenVINO's conversions are kept for other processes.
+    """
+
+    dtype = np.float32
+
+    def __init__(
+        self,
+        name,
+        fingerprint,
+        n_features,
+        preprocessing,
+        runtime,
+        load,
+        *,
+        custom_module=False,
+        description="",
+        model_dir=None,
+    ):
+        self.name, self.n_features, self.preprocessing = name, n_features, preprocessing
+        self.runtime, self.load, self.custom_module = runtime, load, custom_module
+        self.key = f"{fingerprint}|{preprocessing.key()}|{runtime.key()}"
+        self.description = f"{name} {description}".strip()
+        self.model_dir = model_dir
+
+    def __call__(self, pixels):
+        """Return rows, on the device, for uint8 (runtime.rows, 3, S, S)."""
+        return self.runner()(pixels)
+
+    def runner(self):
+        """Return what runs the network, built and loaded if necessary."""
+        n_threads = thread_share() if self.runtime.engine == "openvino" else 1
+        key = self.key, self.runtime.device, n_threads, self.model_dir
+        # In a forked child, kernels with more than one thread would crash.
+        with single_threaded_kernels():
+            return _runners.get(key, partial(self._build, n_threads))
+
+    def _build(self, n_threads):
+        if self.runtime.engine == "openvino":
+            file = None
+            if self.model_dir is not None and not self.custom_module:
+                # Conversions for other layouts of pixels have other names.
+                digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
+                file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
+            return OpenVinoRunner(
+                self.load, self.preprocessing, self.runtime, n_threads=n_threads, file=file
+            )
+        return TorchRunner(
+            self.load(), self.preprocessing, self.runtime, custom_module=self.custom_module
+        )
+
+
+class PixelNetwork:
+    """Gives the pixels that a network would see, as uint8 rows of 3 x S x S.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        How an image is fitted to the network.
+    """
+
+    dtype = np.uint8
+    name = description = "pixels"
+    runtime = Runtime("cpu", "float32", "torch", rows=1)
+
+    def __init__(self, preprocessing):
+        self.preprocessing = preprocessing
+        self.n_features = 3 * preprocessing.image_size**2
+        self.key = f"pixels|{preprocessing.key()}"
+
+    def __call__(self, pixels):
+        """Return uint8 (n, 3 * S * S)."""
+        return pixels.flatten(1)
+
+    def runner(self):
+        """Return what runs the network."""
+        return self
+
+
+def frozen_network(spec, runtime, cache=None):
+    """Return the network of a backbone.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Which backbone.
+    runtime : Runtime
+        Where and how it runs.
+    cache : pathlib.Path or None, default=None
+        Cache directory, for the conversions of OpenVINO.
+    """
+    return Network(
+        spec.name,
+        spec.fingerprint,
+        spec.n_features,
+        spec.preprocessing,
+        runtime,
+        partial(load_backbone, spec, warn=False),  # the embedder warns, even if all is cached
+        custom_module=spec.module is not None,
+        description=f"{spec.weights} {spec.preprocessing.image_size} px, {runtime.engine} "
+        f"{runtime.precision}",
+        model_dir=None if cache is None else cache / NETWORKS,
+    )

@@ -1,0 +1,139 @@
+"""Run a network with OpenVINO on the CPU, and keep its conversion for other processes."""
+
+import hashlib
+import os
+import queue
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._utils._optional import import_optional
+from ..cache import make_private
+from ._torch import NormalizedNetwork
+
+__all__ = ["OpenVinoRunner"]
+
+#: Parts of runners that a child inherited. OpenVINO would wait forever for the threads of the
+#: parent if it destroyed them.
+_inherited = []
+
+
+class OpenVinoRunner:
+    """A compiled network with a stream of one thread for each core of our share.
+
+    Parameters
+    ----------
+    load_network : callable
+        Returns the ``nn.Module`` to convert.
+    preprocessing : Preprocessing
+        Its size, mean and standard deviation.
+    runtime : Runtime
+        Its rows and precision.
+    n_threads : int
+        Number of forward passes that may run at the same time.
+    file : pathlib.Path or None
+        Where to keep the conversion, a name without suffix; None keeps nothing.
+    """
+
+    def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):
+        openvino = import_optional("openvino", "fast", 'engine="openvino"')
+        core = openvino.Core()
+        # Always through a file: a network that was just converted rounds differently.
+        with tempfile.TemporaryDirectory() as folder:
+            if file is None or not _is_intact(file):
+                converted = _convert(openvino, load_network(), preprocessing, runtime.rows)
+                new = Path(folder) / "network.xml"
+                openvino.save_model(converted, new, compress_to_fp16=False)
+                model = core.read_model(new)
+                if file is not None:
+                    _keep(new, file)
+            else:
+                model = core.read_model(file.with_name(f"{file.name}.xml"))
+            settings = {
+                "NUM_STREAMS": n_threads,
+                "INFERENCE_NUM_THREADS": n_threads,
+                "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bfloat16" else "f32",
+                "ENABLE_CPU_PINNING": False,
+            }
+            self._compiled = core.compile_model(model, "CPU", settings)
+        self._pid, self._tensor = os.getpid(), openvino.Tensor
+        self._requests = queue.SimpleQueue()
+        for _ in range(n_threads):
+            self._requests.put(self._compiled.create_infer_request())
+
+    def __call__(self, pixels):
+        """Return float32 rows for uint8 (rows, 3, S, S)."""
+        pixels = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
+        request = self._requests.get()
+        try:
+            request.set_input_tensor(self._tensor(pixels, shared_memory=True))
+            request.infer()
+            rows = np.array(request.get_output_tensor().data, dtype=np.float32)
+        finally:
+            self._requests.put(request)
+        return torch.from_numpy(rows)
+
+    def __del__(self):
+        if getattr(self, "_pid", os.getpid()) != os.getpid():
+            _inherited.append((self._compiled, self._requests))
+
+
+class _ChannelsSecond(nn.Module):
+    """Pixels as they are in memory to pixels as networks take them."""
+
+    def forward(self, pixels):
+        return pixels.permute(0, 3, 1, 2)
+
+
+def _convert(openvino, network, preprocessing, rows):
+    whole = NormalizedNetwork(network, preprocessing.mean, preprocessing.std)
+    whole = nn.Sequential(_ChannelsSecond(), whole).eval()
+    shape = (rows, preprocessing.image_size, preprocessing.image_size, 3)
+    with warnings.catch_warnings(), torch.inference_mode():
+        # OpenVINO reads what torch.jit.trace records, which torch deprecates. Checking the trace
+        # would run the network again, which takes most of a minute and finds nothing here.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(whole, torch.zeros(shape, dtype=torch.uint8), check_trace=False)
+        return openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
+
+
+def _digest(xml):
+    digest = hashlib.sha256()
+    for path in (xml, xml.with_suffix(".bin")):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _is_intact(file):
+    """Whether there is a conversion whose content is the one that was written."""
+    xml = file.with_name(f"{file.name}.xml")
+    try:
+        return _digest(xml) == xml.with_suffix(".sha256").read_text()
+    except (OSError, ValueError):
+        return False
+
+
+def _keep(xml, file):
+    """Write a conversion to where other processes find it; a full disk costs only time."""
+    contents = {
+        ".bin": xml.with_suffix(".bin").read_bytes(),
+        ".xml": xml.read_bytes(),
+        ".sha256": _digest(xml).encode(),
+    }
+    part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        make_private(file.parent)
+        for suffix, content in contents.items():
+            with open(part, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, file.with_name(f"{file.name}{suffix}"))
+    except OSError:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,44 @@
+"""A progress bar for `embed_images`."""
+
+from contextlib import contextmanager
+
+from tqdm.auto import tqdm
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(name, total, *, unit="image", verbose=True):
+    """Give what `embed_images` takes as ``progress``, None unless ``verbose``.
+
+    The bar does not appear if everything is in the cache. Its rate counts neither what is in the
+    cache nor the time that loading or converting the network takes.
+
+    Parameters
+    ----------
+    name : str
+        What stands in front of the bar.
+    total : int
+        Number of rows.
+    unit : str, default="image"
+        What a row is.
+    verbose : bool or int, default=True
+        Whether to show a bar.
+    """
+    bar = None
+
+    def progress(n):
+        nonlocal bar
+        if bar is None:
+            if n < total:
+                bar = tqdm(total=total, initial=n, desc=name, unit=unit)
+        elif n == 0:
+            bar.unpause()  # the network is ready: time counts from now
+        else:
+            bar.update(n)
+
+    try:
+        yield progress if verbose else None
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,116 @@
+"""Where and how a network runs on this machine."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+from .._utils._devices import resolve_device
+from ..exceptions import MissingExtraError
+
+__all__ = ["TORCH_DTYPES", "Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"]
+
+#: Images in one forward pass on a CPU. Small, because each pass has one thread and its activations
+#: should stay in the processor's cache; benchmarks/embedding.py measures other numbers.
+_ROWS_ON_CPU = {
+    ("openvino", "float32"): 1,
+    ("openvino", "bfloat16"): 2,
+    ("torch", "float32"): 4,
+    ("torch", "bfloat16"): 8,
+}
+_ROWS_ON_ACCELERATOR = 64
+
+TORCH_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a network runs, with nothing left to choose.
+
+    Parameters
+    ----------
+    device : str
+        Such as ``"cpu"``, ``"cuda:1"`` or ``"mps"``.
+    precision : {"float32", "bfloat16", "float16"}
+        Precision of the forward pass; embeddings are float32 in any case.
+    engine : {"torch", "openvino"}
+        What runs the network.
+    rows : int
+        Images in one forward pass. It never varies, because kernels round differently for
+        batches of different sizes: a row's bits depend on its image alone.
+    """
+
+    device: str
+    precision: str
+    engine: str
+    rows: int
+
+    @property
+    def on_cpu(self):
+        """Whether the device is the CPU."""
+        return self.device == "cpu"
+
+    def key(self):
+        """Return a text of everything that can change the bits of a result."""
+        return f"{self.engine}|{self.device.split(':')[0]}|{self.precision}|rows={self.rows}"
+
+
+def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module=False):
+    """Choose what is "auto" for this machine, and refuse what it cannot do.
+
+    Parameters
+    ----------
+    device, precision, engine, batch_size
+        As in `ImageEmbedder`.
+    custom_module : bool, default=False
+        Whether the network is a user's module.
+
+    Returns
+    -------
+    Runtime
+
+    Raises
+    ------
+    MissingExtraError
+        If ``engine`` is ``"openvino"`` and OpenVINO is not installed.
+    ValueError
+        If this machine lacks the device, or device, precision and engine exclude each other.
+    """
+    device = resolve_device(device)
+    on_cpu = device == "cpu"
+    if engine == "auto":
+        # A user's module may do anything in its forward method; only torch surely runs it as is.
+        engine = "openvino" if on_cpu and not custom_module and has_openvino() else "torch"
+    if engine == "openvino" and not on_cpu:
+        raise ValueError(
+            f'engine="openvino" runs on the CPU, and device is {device!r}. '
+            'Pass device="cpu", or engine="torch".'
+        )
+    if engine == "openvino" and not has_openvino():
+        raise MissingExtraError(
+            'engine="openvino" needs OpenVINO, which is not installed. '
+            'Run: pip install "sktransfer[fast]", or pass engine="torch".'
+        )
+    if on_cpu and precision == "float16":
+        raise ValueError('precision="float16" needs a GPU. On a CPU pass "float32" or "bfloat16".')
+    if on_cpu and precision == "bfloat16" and not has_bfloat16():
+        raise ValueError(
+            'precision="bfloat16" needs a CPU with AVX-512 or Arm bf16 instructions, which this '
+            'one lacks. Pass precision="float32".'
+        )
+    rows = _ROWS_ON_CPU[engine, precision] if on_cpu else batch_size or _ROWS_ON_ACCELERATOR
+    return Runtime(device, precision, engine, rows)
+
+
+def has_bfloat16():
+    """Whether this CPU has instructions for bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_openvino():
+    """Whether OpenVINO is installed; does not import it."""
+    return find_spec("openvino") is not None

@@ -1,0 +1,104 @@
+"""Run a network with eager torch, on the CPU or on an accelerator."""
+
+import copy
+from collections import Counter, defaultdict
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ._runtime import TORCH_DTYPES
+
+__all__ = ["NormalizedNetwork", "TorchRunner", "fold_batch_norm"]
+
+
+class NormalizedNetwork(nn.Module):
+    """A network that takes uint8 pixels and normalizes them as in its training."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255))
+
+    def forward(self, pixels):
+        return self.network((pixels.to(self.mean.dtype) - self.mean) * self.scale)
+
+
+class TorchRunner:
+    """A copy of a network in channels_last, with folded batch norms unless it is the user's."""
+
+    def __init__(self, network, preprocessing, runtime, *, custom_module=False):
+        self.dtype = TORCH_DTYPES[runtime.precision]
+        if custom_module:
+            network = copy.deepcopy(network)
+        else:
+            network = fold_batch_norm(network, preprocessing.image_size)
+        self.network = network.to(runtime.device, self.dtype, memory_format=torch.channels_last)
+        self.network.eval()
+        # Pixels are normalized in float32 and rounded once, in half precision too.
+        normalize = NormalizedNetwork(nn.Identity(), preprocessing.mean, preprocessing.std)
+        self.normalize = normalize.to(runtime.device)
+
+    @torch.inference_mode()
+    def __call__(self, pixels):
+        """Return float32 rows, on the device, for uint8 (rows, 3, S, S)."""
+        normalized = self.normalize(pixels).to(self.dtype, memory_format=torch.channels_last)
+        return self.network(normalized).float()
+
+
+def fold_batch_norm(network, image_size):
+    """Return a copy with batch norms folded into the convolutions before them, where possible.
+
+    A forward pass shows what follows what. Tracing with ``torch.fx`` would patch modules of the
+    whole process meanwhile, even those that other threads run.
+    """
+    folded = copy.deepcopy(network).eval()
+    if not any(type(part) is nn.BatchNorm2d for part in folded.modules()):
+        return folded
+    some = next(folded.parameters())
+    noise = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(some.device, some.dtype)
+    with torch.inference_mode():
+        pairs, expected = _convolutions_and_norms(folded, noise)
+    with torch.no_grad():
+        for convolution, norm in pairs:
+            modules = folded.get_submodule(convolution), folded.get_submodule(norm)
+            folded.set_submodule(convolution, fuse_conv_bn_eval(*modules))
+            folded.set_submodule(norm, nn.Identity())
+    with torch.inference_mode():
+        # Whatever else the network does with the output of a convolution shows here.
+        error = (folded(noise) - expected).abs().max()
+    return folded if error <= 1e-3 * expected.abs().max() else copy.deepcopy(network).eval()
+
+
+def _convolutions_and_norms(network, pixels):
+    """Run a network; return (convolution, norm) by name where only that norm follows, and output.
+
+    Each of both ran exactly once.
+    """
+    runs, takers = Counter(), defaultdict(list)
+
+    def note(name, module, inputs, output):
+        runs[name] += 1
+        for tensor in inputs:
+            if (convolution := getattr(tensor, "convolution", None)) is not None:
+                takers[convolution].append(name)
+        if type(module) is nn.Conv2d:
+            output.convolution = name
+
+    leaves = {name: part for name, part in network.named_modules() if not any(part.children())}
+    hooks = [part.register_forward_hook(partial(note, name)) for name, part in leaves.items()]
+    output = network(pixels)
+    for hook in hooks:
+        hook.remove()
+    pairs = [(name, norms[0]) for name, norms in takers.items() if len(norms) == 1]
+    return [
+        (convolution, norm)
+        for convolution, norm in pairs
+        # Subclasses may do more than their base, such as an activation.
+        if type(leaves[norm]) is nn.BatchNorm2d
+        and leaves[norm].running_mean is not None
+        and runs[convolution] == runs[norm] == 1
+    ], output
