@@ -1,7 +1,7 @@
 """Choose the preprocessing of a bundled backbone on the training parts of transfer sets.
 
-Prints the cross-validated accuracy of logistic regression on frozen embeddings for squashed and
-cropped images of several sizes. The test parts are not touched.
+Prints the cross-validated accuracy of logistic regression on frozen embeddings, for squashed and
+cropped images of several sizes. It does not use the test parts.
 
     python pretraining/choose.py tiny_resnet --weights runs/tiny_resnet/tiny_resnet.safetensors DATA
 """
@@ -42,10 +42,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=["tiny_mobilenet", "tiny_resnet"])
     parser.add_argument("data", type=Path, help="as for benchmarks/accuracy.py")
-    parser.add_argument("--weights", default="DEFAULT", help="file; default: the bundled one")
+    parser.add_argument("--weights", default="DEFAULT", help="weights file (default: bundled)")
     parser.add_argument("--sets", default="scenes,cars,dogs")
     args = parser.parse_args()
-    # A copy: loaded networks are shared, and this one is given other preprocessings.
+    # Loaded networks are shared, so change the preprocessing of a copy.
     module = copy.deepcopy(load_backbone(resolve_backbone(args.name, args.weights)))
     print("| set | pixels | squashed | cropped |\n|---|---|---|---|")
     for name in args.sets.split(","):

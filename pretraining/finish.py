@@ -1,7 +1,7 @@
-"""Turn a finished training into a weights file of the package, and judge it.
+"""Turn a finished training into a weights file of the package, and evaluate it.
 
 Rounds the averaged weights to half precision, writes them with their preprocessing in the file's
-header, and prints the accuracy on the images held out and on the official validation part, before
+header, and prints the accuracy on the held-out images and on the official validation part, before
 and after rounding.
 
     python pretraining/finish.py tiny_resnet --run runs/tiny_resnet --cache CACHE \\
@@ -20,13 +20,13 @@ N_CLASSES = 194
 
 
 def rounded(state):
-    """Floating-point tensors in half precision, all of them laid out plainly."""
+    """Contiguous tensors, floating-point ones in half precision."""
     halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     return {name: tensor.contiguous() for name, tensor in halved.items()}
 
 
 def header(args):
-    """The preprocessing that goes with the weights."""
+    """The preprocessing of the weights."""
     return {
         "image_size": str(args.image_size),
         "resize_size": str(args.resize_size or ""),
@@ -36,7 +36,7 @@ def header(args):
     }
 
 
-def judge(name, state, part, args):
+def evaluate(name, state, part, args):
     network = ARCHITECTURES[name](N_CLASSES).to(memory_format=torch.channels_last)
     network.load_state_dict(
         {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -50,7 +50,7 @@ def main():
     parser.add_argument("--run", type=Path, required=True, help="folder with checkpoint.pt")
     parser.add_argument("--cache", type=Path, required=True, help="as given to train.py")
     parser.add_argument("--image-size", type=int, required=True, help="side, for the header")
-    parser.add_argument("--resize-size", type=int, help="shorter side; left out: squash")
+    parser.add_argument("--resize-size", type=int, help="shorter side (default: squash)")
     parser.add_argument("--judged-at", type=int, required=True, help="side for the accuracy")
     parser.add_argument("--to", type=Path, required=True, help="folder of the weights file")
     args = parser.parse_args()
@@ -63,7 +63,7 @@ def main():
     print(f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
     print(f"{kept['epoch']} epochs in {kept['minutes']:.0f} minutes")
     for part in ("held_out", "official"):
-        before, after = (judge(args.name, state, part, args) for state in (full, half))
+        before, after = (evaluate(args.name, state, part, args) for state in (full, half))
         print(f"{part} at {args.judged_at} px: {before:.2%}, in half precision {after:.2%}")
 
 

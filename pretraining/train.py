@@ -1,8 +1,8 @@
 """Train a bundled backbone from scratch on Tiny ImageNet.
 
-One process, or several that share the work (``torchrun``); on CUDA when there is one, on CPU cores
-otherwise. A checkpoint is written after every epoch, and the same command continues from it.
-See README.md beside this file for the commands, the data and what they cost.
+Runs in one process, or in several that share the work (``torchrun``), on CUDA if available and on
+CPU cores otherwise. It writes a checkpoint after every epoch, and the same command resumes from it.
+README.md next to this file has the commands, the data and the recipe.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torchvision.models import mobilenet_v3_small
 from torchvision.models.resnet import BasicBlock, ResNet
 from tqdm import tqdm
 
-# The dog breeds on which transfer is measured: a network that had seen them would prove nothing.
+# Transfer is measured on these dog breeds, so the network must not train on them.
 LEFT_OUT = {"n02085620", "n02094433", "n02099601", "n02099712", "n02106662", "n02113799"}
 HELD_OUT_PER_CLASS = 15
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -46,7 +46,7 @@ def read_images(paths):
 
 
 def prepare(root, out):
-    """Decode the three parts once and keep them as ``.npy`` files; the last one marks the end."""
+    """Decode the three parts once into ``.npy`` files; the last file marks completion."""
     if (out / "official.npy").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,14 @@ def load_part(out, part):
 
 
 def normalise(pixels):
-    """uint8 or float pixels in 0..255 to what the network sees."""
+    """Normalize uint8 or float pixels in 0..255."""
     mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
     return (pixels / 255 - mean) / std
 
 
 def augment(pixels, size, generator):
-    """Random resized crop, flip and colour, on a whole batch with one ``grid_sample``."""
+    """Random resized crop, flip and color, on a whole batch with one ``grid_sample``."""
     n, device = len(pixels), pixels.device
 
     def uniform(low, high):
@@ -112,10 +112,10 @@ def augment(pixels, size, generator):
 
 
 def start_from(network, file):
-    """Take every tensor that fits from an earlier, smaller training.
+    """Copy every tensor that fits from the weights of an earlier, smaller network.
 
-    Blocks that the earlier network did not have begin as the identity: the last batch norm of
-    their residual branch is set to zero, so that nothing of what was learned is disturbed.
+    New blocks start as the identity: the last batch norm of their residual branch is zero. So the
+    network computes the same as before.
     """
     earlier = {name: tensor.float() for name, tensor in load_file(file).items()}
     own = network.state_dict()
@@ -179,15 +179,15 @@ def learning_rate(progress, peak, warmup=0.1):
 
 
 def image_size(epoch, args):
-    """Small images first, the larger ones for the last epochs (progressive resizing)."""
+    """Small images first, larger images in the last epochs (progressive resizing)."""
     return args.final_size if epoch >= args.epochs - args.final_epochs else args.size
 
 
 class Teacher:
-    """A trained network that says what it sees in a batch, so that another can learn from it.
+    """A trained network whose predictions are targets for another network.
 
-    Both see the very same images, mixup included, the teacher at the size it is best at (Beyer et
-    al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). It runs in
+    Both get the same images, mixup included; the teacher gets them at its best size (Beyer et al.,
+    "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). It runs in
     bfloat16, which is precise enough for a target.
     """
 
@@ -207,10 +207,10 @@ class Teacher:
 
 
 def mixed_loss(network, teachers, batch, target, mixup, generator):
-    """Cross-entropy after mixup when asked for.
+    """Cross-entropy, after mixup if ``mixup`` is not 0.
 
-    Half of the target is the label and half what the teachers say on average; without teachers, it
-    is the label, smoothed.
+    With teachers, half of the target is the label and half is their mean prediction. Without, the
+    target is the smoothed label.
     """
     if mixup != 0:
         share = np.random.default_rng(generator.initial_seed()).beta(mixup, mixup)
@@ -225,7 +225,7 @@ def mixed_loss(network, teachers, batch, target, mixup, generator):
 
 
 def train_epoch(training, network, teachers, data, args, world):
-    """One pass over this process's share of the training images; returns the mean loss."""
+    """Pass once over this process's fraction of the training images; return the mean loss."""
     rank, ranks, device = world
     epoch, optimizer = training.epoch, training.optimizer
     pixels, labels = data
@@ -235,7 +235,7 @@ def train_epoch(training, network, teachers, data, args, world):
     network.train()
     losses = []
     for step in tqdm(range(steps), desc=f"epoch {epoch}", disable=rank > 0, mininterval=10):
-        # One generator a step and process: a resumed run draws what an undisturbed one draws.
+        # One generator per step and process, so a resumed run draws the same numbers.
         seed = ((args.seed * 1000 + epoch) * 100_000 + step) * 64 + rank
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # for dropout
@@ -258,7 +258,7 @@ def train_epoch(training, network, teachers, data, args, world):
 
 
 def save_atomically(save, path):
-    """Write beside ``path`` and move into place: a kill leaves the old file or the new one."""
+    """Write next to ``path`` and move into place: a kill leaves the old or the new file."""
     temporary = path.with_suffix(".part")
     save(temporary)
     os.replace(temporary, path)
@@ -275,14 +275,14 @@ def join_world():
 
 
 class Training:
-    """All that a checkpoint holds: network, average, optimiser, and how far they have come."""
+    """The content of a checkpoint: network, average, optimizer and progress."""
 
     def __init__(self, args, n_classes, device):
         self.n_classes = n_classes
         self.network = ARCHITECTURES[args.name](n_classes)
         if args.init:
             taken, total = start_from(self.network, args.init)
-            print(f"tensors taken from {args.init}: {taken} of {total}")
+            print(f"copied {taken} of {total} tensors from {args.init}")
         self.network = self.network.to(device, memory_format=torch.channels_last)
         self.average = Average(self.network)
         self.optimizer = torch.optim.SGD(
@@ -310,7 +310,7 @@ class Training:
 
 
 def train(args):
-    """Train to the end, from the newest checkpoint when there is one."""
+    """Train to the end, starting from the newest checkpoint if there is one."""
     rank, ranks, device = world = join_world()
     torch.manual_seed(args.seed)
     if rank == 0:
@@ -340,7 +340,7 @@ def train(args):
 
 
 def report(training, loss, n_classes, args, device):
-    """Judge the averaged network on the images held out, and write a line of history."""
+    """Evaluate the averaged network on the held-out images, and write a line of history."""
     judge = ARCHITECTURES[args.name](n_classes).to(device, memory_format=torch.channels_last)
     judge.load_state_dict(training.average.state)
     size = image_size(training.epoch - 1, args)
