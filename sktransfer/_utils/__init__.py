@@ -1,1 +1,1 @@
-"""Helpers that know nothing of images or networks."""
+"""Helpers that know nothing about images or networks."""

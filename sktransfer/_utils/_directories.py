@@ -6,8 +6,8 @@ __all__ = ["working_directory"]
 
 
 def working_directory():
-    """Return what relative paths are relative to, with a separator at its end."""
+    """Return the working directory, with a trailing separator."""
     try:
         return os.path.join(os.getcwd(), "")
-    except FileNotFoundError:  # it has been deleted, and nothing is to be found there
+    except FileNotFoundError:  # it has been deleted
         return os.path.join(os.curdir, "")

@@ -1,4 +1,4 @@
-"""What a forked child has to reset: it inherits the parent's locks but none of its threads."""
+"""State that a forked child must reset: it inherits the parent's locks, but not its threads."""
 
 import os
 import threading

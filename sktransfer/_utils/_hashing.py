@@ -14,7 +14,7 @@ _INTERNAL = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules"}
 
 
 def hash_value(value):
-    """Return a text that is equal for equal values, in every process.
+    """Return a string that is the same for equal values, in every process.
 
     Parameters
     ----------
@@ -30,13 +30,12 @@ def hash_value(value):
     Raises
     ------
     ValueError
-        If something inside the value has no stable identity, such as a lambda, a function made
-        by a function, or an open file.
+        If something inside the value has no stable identity, such as a lambda, a nested function
+        or an open file.
 
     Notes
     -----
-    Classes and functions count by name. What a class or function of the same name does is not
-    part of the key.
+    Classes and functions count by name. Their code is not part of the key.
     """
     try:
         return _Hasher(hash_name="sha1").hash(value)
@@ -46,11 +45,11 @@ def hash_value(value):
 
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, which also knows tensors and modules, and goes by value alone."""
+    """joblib's hasher, extended to tensors and modules; only values count, not object identity."""
 
     def __init__(self, hash_name):
         super().__init__(hash_name=hash_name)
-        self._open = []  # modules that are being hashed, against cycles
+        self._open = []  # modules being hashed, to detect cycles
 
     def save(self, obj):
         if isinstance(obj, torch.Tensor):
@@ -59,7 +58,7 @@ class _Hasher(NumpyHasher):
         elif isinstance(obj, nn.Module):
             self._save_module(obj)
         elif isinstance(obj, FunctionType) and "<" in obj.__qualname__:
-            # Even where a pickle can name it, variables of the outer function may be in it.
+            # It may use variables of an outer function.
             raise pickle.PicklingError(f"{obj.__qualname__} cannot be imported by name")
         else:
             super().save(obj)
@@ -74,6 +73,6 @@ class _Hasher(NumpyHasher):
         self._open.pop()
 
     def memoize(self, obj):
-        # Equal tuples count the same whether or not they are one object.
+        # Equal tuples have the same hash, whether or not they are the same object.
         if not isinstance(obj, tuple):
             super().memoize(obj)

@@ -1,4 +1,4 @@
-"""Numbers of bytes, as people write them."""
+"""Sizes in bytes, in a form that people read and write."""
 
 import re
 
@@ -8,7 +8,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_size(text):
-    """Read ``"512MB"``, ``"1.5 GB"`` or ``"1000"`` (bytes) as a number of bytes."""
+    """Return the number of bytes in ``"512MB"``, ``"1.5 GB"`` or ``"1000"``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
     unit = match and (match[2] if match[2].endswith("B") or not match[2] else match[2] + "B")
     if not match:
@@ -17,7 +17,7 @@ def parse_size(text):
 
 
 def size_text(n_bytes):
-    """Write a number of bytes for people: ``"81.9 MB"``."""
+    """Return a size for people to read, such as ``"81.9 MB"``."""
     for unit in ("B", "KB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"

@@ -1,10 +1,10 @@
-"""One pool of threads for the whole process, and kernels that use one thread each.
+"""One pool of threads for the whole process, and single-threaded kernels.
 
-A network runs on several images at once, one thread each, rather than on one batch with all
-threads. On CPUs this is faster (no barriers inside an operator, activations that stay in the
-cache), it overlaps decoding with inference for nothing, and the bits of a result cannot depend on
-how many cores there are. Everything in the process shares the pool, so that several callers in
-threads of their own never put more threads to work than there are cores.
+A network runs on several images at the same time, one thread per image, instead of on one batch
+with all threads. On CPUs this is faster, because operators have no barriers inside and activations
+stay in the processor's cache. It also overlaps decoding with inference, and results do not depend
+on the number of cores. The whole process shares the pool, so several callers together never use
+more threads than there are cores.
 """
 
 import os
@@ -20,28 +20,28 @@ import torch
 _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
 _callers = 0
-_share_before = 1  # what torch was told before the first caller came in
+_share_before = 1  # torch's number of threads before the first caller
 _generators = threading.RLock()
 _forked = False
 
 
 def _reset():
-    """Begin anew in a forked child, whatever the parent held at that moment."""
+    """Reset locks and pools in a forked child."""
     global _lock, _callers, _generators, _forked
     _lock, _callers, _generators = threading.Lock(), 0, threading.RLock()
     _forked = True
     _pools.clear()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has none, and no fork either
+if hasattr(os, "register_at_fork"):  # Windows has neither this nor fork
     os.register_at_fork(after_in_child=_reset)
 
 
 def thread_share():
-    """Return how many threads this process may keep busy.
+    """Return the number of threads that this process may use.
 
-    The cores that it may run on, or fewer where torch was told so: joblib's workers say it through
-    ``OMP_NUM_THREADS``, users through ``torch.set_num_threads``.
+    This is the number of cores, or fewer if torch is limited: by joblib's workers through
+    ``OMP_NUM_THREADS``, or by users through ``torch.set_num_threads``.
     """
     with _lock:
         told = torch.get_num_threads() if _callers == 0 else _share_before
@@ -50,12 +50,12 @@ def thread_share():
 
 @cache
 def _n_cores():
-    # Kept, as scikit-learn keeps it: to ask takes as long as looking up a hundred embeddings.
+    # Cached: asking takes as long as looking up a hundred embeddings.
     return joblib.cpu_count()
 
 
 def shared_pool():
-    """Return the pool of this process, with as many threads as it may keep busy."""
+    """Return the pool of this process, which has `thread_share` threads."""
     n_threads = thread_share()
     with _lock:
         # The process is part of the key because a parent's threads do not survive a fork.
@@ -72,7 +72,7 @@ def shared_pool():
 
 @contextmanager
 def single_threaded_kernels():
-    """Let torch's kernels use one thread each, in this thread and in the pool's, for a while."""
+    """Make torch's kernels use one thread each, in this thread and in those of the pool."""
     global _callers, _share_before
     with _lock:
         own = torch.get_num_threads()
@@ -88,17 +88,16 @@ def single_threaded_kernels():
             last = _callers == 0
             torch.set_num_threads(own)
         if not last:
-            # The setting is partly the thread's own and partly the process's (MKL). Others are
-            # still at work: one of the pool's threads sets the process's part back to 1.
+            # One part of this setting belongs to the thread, another to the process (MKL). Other
+            # callers still need 1 thread, so a thread of the pool sets the process's part again.
             shared_pool().submit(torch.set_num_threads, 1)
 
 
 @contextmanager
 def usable_kernels():
-    """Let torch's kernels use the threads that there are.
+    """Make torch's kernels use one thread in a forked child.
 
-    A forked child has none of those that its parent's kernels had, and would wait for them for
-    ever: its kernels use one thread.
+    A child does not have the threads of its parent's kernels and would wait for them forever.
     """
     if not _forked:
         yield
@@ -109,20 +108,20 @@ def usable_kernels():
 
 @contextmanager
 def own_generators(devices=()):
-    """Let this thread alone draw from torch's generators, and leave them as they were.
+    """Give this thread exclusive use of torch's generators, and restore their state at the end.
 
-    They are the process's: others that want them through this function wait. Only threads of the
-    user's own that draw from them meanwhile cannot be kept out.
+    The generators belong to the process. Other callers of this function wait. Threads that use the
+    generators without this function are not kept out.
     """
     with _generators, torch.random.fork_rng(devices):
         yield
 
 
 def map_unordered(function, tasks, limit):
-    """Yield ``function(task)`` for each task as it is done, at most ``limit`` of them under way.
+    """Yield ``function(task)`` for each task, in order of completion, ``limit`` tasks at a time.
 
-    ``tasks`` is drawn from only when there is room, so that memory stays bounded. An exception of
-    ``function`` is raised here; what has begun is then waited for, so that nothing runs on unseen.
+    ``tasks`` is iterated only when there is room, so memory stays bounded. An exception in
+    ``function`` is raised here, after the running tasks have ended.
     """
     pool, running, done, tasks = shared_pool(), set(), SimpleQueue(), iter(tasks)
     try:
@@ -130,7 +129,7 @@ def map_unordered(function, tasks, limit):
             while len(running) < limit and (task := next(tasks, None)) is not None:
                 future = pool.submit(function, task)
                 running.add(future)
-                # `concurrent.futures.wait` locks all that are running, each time one is done.
+                # `concurrent.futures.wait` would lock all running futures each time one is done.
                 future.add_done_callback(done.put)
             if not running:
                 return

@@ -1,18 +1,18 @@
-"""Warnings that point at the user's code."""
+"""Warnings that point to the user's code."""
 
 import sys
 import warnings
 
 __all__ = ["warn_user"]
 
-#: Packages through which a call passes on its way from the user to us.
+#: Packages between the user's code and this package.
 _IN_BETWEEN = {"sktransfer", "sklearn", "imblearn", "skorch", "joblib"}
 
 
 def warn_user(message, category):
-    """Warn at the line by which this package was called, however many wrappers lie in between.
+    """Emit a warning at the user's line, whatever the number of wrappers in between.
 
-    In a thread or process of a worker that is where the worker began.
+    In a worker's thread or process, this is the line where the worker starts.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_in_between(frame):
