@@ -1,10 +1,8 @@
-"""Loaders of labelled images."""
+"""Loaders of labelled images: class folders, tables, drawn shapes."""
 
-from ._datasets import IMAGE_EXTENSIONS, load_image_csv, load_image_folder, make_shapes
+from ._bunch import IMAGE_EXTENSIONS
+from ._folder import load_image_folder
+from ._shapes import make_shapes
+from ._table import load_image_csv
 
-__all__ = [
-    "IMAGE_EXTENSIONS",
-    "load_image_csv",
-    "load_image_folder",
-    "make_shapes",
-]
+__all__ = ["IMAGE_EXTENSIONS", "load_image_csv", "load_image_folder", "make_shapes"]

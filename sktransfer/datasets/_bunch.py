@@ -1,0 +1,54 @@
+"""What the loaders share: bunches, checks and messages."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+__all__ = ["IMAGE_EXTENSIONS", "check_folder", "list_some", "make_bunch"]
+
+#: File extensions of images, in lower case.
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".tga"),
+)
+
+
+def list_some(things):
+    """List the first things in a message and count the others."""
+    more = f" and {len(things) - 10} more" if len(things) > 10 else ""
+    return ", ".join(map(str, things[:10])) + more
+
+
+def make_bunch(title, data, labels, **others):
+    """Return a bunch of images and class names, with a description that counts them."""
+    lines = [f"{title}\n"]
+    if labels is None:
+        target = target_names = None
+        lines.append(f"{len(data)} images, without labels")
+    else:
+        target = np.array(labels, dtype=str)
+        target_names = np.unique(target)
+        lines.append(f"{len(data)} images, {len(target_names)} classes:\n")
+        lines += [f"- {name}: {count}" for name, count in sorted(Counter(labels).items())]
+    if isinstance(data, list):
+        data = np.array(data, dtype=object)
+    description = "\n".join(lines) + "\n"
+    return Bunch(data=data, target=target, target_names=target_names, DESCR=description, **others)
+
+
+def check_folder(folder, parameter):
+    """Return the path of a folder that exists, or say what to pass."""
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(
+            f"{parameter}={folder!r} is a {type(folder).__name__}; pass the path of a folder."
+        )
+    folder = Path(folder)
+    if not folder.exists():
+        where = "" if folder.is_absolute() else f" (the path is relative to {Path.cwd()})"
+        raise FileNotFoundError(f"{parameter}: there is no folder {folder}{where}.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{parameter}: {folder} is a file; pass the folder of the images.")
+    return folder

@@ -1,0 +1,157 @@
+"""Images in one folder for each class."""
+
+import os
+import re
+
+from sklearn.utils import Bunch
+
+from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
+
+__all__ = ["load_image_folder"]
+
+_SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
+
+
+def load_image_folder(
+    root: str | os.PathLike, *, extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS
+) -> Bunch:
+    """List the images of a folder that contains one folder for each class.
+
+    Nothing is decoded. Classes and, within them, images are sorted; folders inside a class folder
+    are searched as well. Files and folders whose name begins with a dot are ignored, and so are
+    files with other extensions.
+
+    Parameters
+    ----------
+    root : str or os.PathLike
+        Folder that contains the class folders.
+    extensions : str or tuple of str, default=IMAGE_EXTENSIONS
+        Extensions of the images, such as ``".png"``, in upper or lower case.
+
+    Returns
+    -------
+    Bunch
+        data : ndarray of shape (n_samples,) and dtype object
+            Paths as `str`, relative if `root` is relative.
+        target : ndarray of shape (n_samples,) and dtype str
+            Class names. A test folder that lacks a class cannot shift names, as it would numbers.
+        target_names : ndarray of shape (n_classes,) and dtype str
+            The class names, sorted.
+        DESCR : str
+            The number of images of each class.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    ValueError
+        If there are no class folders, a class has no images, or `root` contains ``train`` and
+        ``test`` folders or a single folder of folders: load these one by one.
+
+    See Also
+    --------
+    load_image_csv : Load images and labels from a table.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sktransfer.datasets import load_image_folder, make_shapes
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = make_shapes(n_samples=8, folder=folder, random_state=0)
+    ...     shapes = load_image_folder(folder)
+    >>> shapes.data.shape, shapes.target_names.tolist()
+    ((8,), ['circle', 'cross', 'square', 'triangle'])
+    """
+    root = check_folder(root, "root")
+    given = (extensions,) if isinstance(extensions, str) else extensions
+    if not isinstance(given, (tuple, list)) or not all(
+        isinstance(extension, str) and extension.startswith(".") for extension in given or [None]
+    ):
+        raise ValueError(
+            f'extensions={extensions!r}: each must begin with a dot, such as (".jpg", ".png").'
+        )
+    extensions = tuple(extension.lower() for extension in given)
+    classes = _class_folders(root, extensions)
+    images = {folder.name: _images_below(folder, extensions) for folder in classes}
+    if empty := [name for name, found in images.items() if not found]:
+        others = {p.suffix for name in empty for p in (root / name).rglob("*") if p.is_file()}
+        because = f" (only files that end with {list_some(sorted(others))})" if others else ""
+        raise ValueError(
+            f"{root} has classes without images: {list_some(empty)}{because}. Remove these "
+            f"folders, or add images with one of the extensions {', '.join(extensions)}."
+        )
+    paths = [path for found in images.values() for path in found]
+    labels = [name for name, found in images.items() for _ in found]
+    return make_bunch(f"Images of the folder {root}", paths, labels)
+
+
+def _class_folders(root, extensions):
+    folders = sorted(entry for entry in _visible(root) if entry.is_dir())
+    if not folders:
+        n_images = sum(_is_image(entry.name, extensions) for entry in _visible(root))
+        if not n_images:
+            raise ValueError(f"{root} is empty: expected one folder of images for each class.")
+        raise ValueError(
+            f"{root} has {n_images} images but no folders: expected one folder for each class. "
+            "Hint: load_image_csv reads labels from a table; to predict, pass a list of paths."
+        )
+    splits = [
+        folder
+        for folder in folders
+        if not _SPLIT_NAMES.isdisjoint(re.split("[^a-z]+", folder.name.lower()))  # also seg_train
+        and _contains_only_folders(folder, extensions)
+    ]
+    if len(splits) > 1 or splits == folders:
+        raise ValueError(
+            f"{root} contains {list_some([folder.name for folder in splits])}, which look like parts "
+            f"of a data set, not like classes. Load them one by one: {_calls(splits, extensions)}."
+        )
+    if len(folders) == 1 and _contains_only_folders(folders[0], extensions):
+        raise ValueError(
+            f"{root} contains one folder, {folders[0].name}, with further folders inside: a single "
+            f"class. If those are the classes, call {_calls(folders, extensions)}."
+        )
+    return folders
+
+
+def _calls(folders, extensions):
+    """Return the calls that load folders of classes, unwrapped from folders around them."""
+    calls = []
+    for folder in folders:
+        inside = _visible(folder)
+        while len(inside) == 1 and _contains_only_folders(inside[0], extensions):
+            folder, inside = inside[0], _visible(inside[0])
+        calls.append(f"load_image_folder({str(folder)!r})")
+    return ", ".join(calls)
+
+
+def _visible(folder):
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+
+
+def _is_image(name, extensions):
+    return name.lower().endswith(extensions) and not name.startswith(".")
+
+
+def _contains_only_folders(path, extensions):
+    """Whether a path is a folder that contains folders and no images."""
+    if not path.is_dir():
+        return False
+    entries = _visible(path)
+    has_images = any(_is_image(entry.name, extensions) for entry in entries)
+    return not has_images and any(entry.is_dir() for entry in entries)
+
+
+def _images_below(folder, extensions):
+    def fail(error):
+        raise error
+
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        # os.walk descends into the folders that are left in this very list.
+        real = os.path.realpath(parent)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real not in seen:  # links may lead back
+            seen.add(real)
+            found += [os.path.join(parent, name) for name in files if _is_image(name, extensions)]
+    return sorted(found)

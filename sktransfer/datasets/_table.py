@@ -1,0 +1,202 @@
+"""Images listed in a table with their labels."""
+
+import csv as csv_module
+import difflib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
+
+__all__ = ["load_image_csv"]
+
+
+def load_image_csv(
+    csv: str | os.PathLike,
+    image_dir: str | os.PathLike,
+    *,
+    image_column: str,
+    label_column: str | None,
+    suffix: str = "",
+    where: Mapping[str, str] | None = None,
+    delimiter: str = ",",
+    encoding: str = "utf-8-sig",
+) -> Bunch:
+    """Read a table of labels and list its images.
+
+    Nothing is decoded, and every cell is text: an id such as ``00017`` keeps its zeros. The order
+    of the rows is kept.
+
+    Parameters
+    ----------
+    csv : str or os.PathLike
+        The table; its first line contains the column names.
+    image_dir : str or os.PathLike
+        Folder that the file names in the table are relative to.
+    image_column : str
+        Column of file names or ids.
+    label_column : str or None
+        Column of class names. None for a table without labels, such as the test images of a
+        competition.
+    suffix : str, default=""
+        What to append to each cell of `image_column`, such as ``".jpg"``.
+    where : dict of str to str, or None, default=None
+        Keep only the rows that have these values in these columns, such as ``{"split": "train"}``.
+    delimiter : str, default=","
+        Character between two cells.
+    encoding : str, default="utf-8-sig"
+        Text encoding of the table. The default is UTF-8 with or without a byte order mark.
+
+    Returns
+    -------
+    Bunch
+        data : ndarray of shape (n_samples,) and dtype object
+            Paths as `str`, relative if `image_dir` is relative.
+        target : ndarray of shape (n_samples,) and dtype str, or None
+            Class names; None without `label_column`.
+        target_names : ndarray of shape (n_classes,) and dtype str, or None
+            The class names, sorted; None without `label_column`.
+        ids : ndarray of shape (n_samples,) and dtype object
+            The cells of `image_column`.
+        DESCR : str
+            The number of images of each class.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the table, the folder or an image is missing.
+    ValueError
+        If a column is missing, an id appears twice, a cell is empty, or no row is left.
+
+    See Also
+    --------
+    load_image_folder : Load images from class folders.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sktransfer.datasets import load_image_csv
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("007.jpg", "008.jpg"):
+    ...         Path(folder, name).touch()
+    ...     table = Path(folder, "labels.csv")
+    ...     _ = table.write_text("id,breed\\n008,pug\\n007,beagle\\n")
+    ...     dogs = load_image_csv(
+    ...         table, folder, image_column="id", label_column="breed", suffix=".jpg"
+    ...     )
+    >>> dogs.ids.tolist(), dogs.target.tolist()
+    (['008', '007'], ['pug', 'beagle'])
+    """
+    check_folder(image_dir, "image_dir")
+    where = {} if where is None else where
+    if not isinstance(where, Mapping):
+        raise TypeError(
+            f"where={where!r} is a {type(where).__name__}; pass a dict of columns and values, such "
+            'as {"split": "train"}.'
+        )
+    columns = [image_column] if label_column is None else [image_column, label_column]
+    rows = _read_table(csv, [*columns, *where], delimiter, encoding)
+    for column, value in where.items():
+        found = sorted({row[column] for row in rows})
+        rows = [row for row in rows if row[column] == value]
+        if found and not rows:
+            raise ValueError(
+                f"{csv} has no row with {value!r} in the column {column!r}, which contains "
+                f"{list_some(list(map(repr, found)))}."
+            )
+    if not rows:
+        raise ValueError(f"{csv} has no rows below its column names.")
+    _check_cells(csv, rows, columns)
+    ids = [row[image_column] for row in rows]
+    paths = [os.path.join(image_dir, name + suffix) for name in ids]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} images in the column {image_column!r} of {csv} "
+            f"do not exist: {list_some(missing)}.{_hint_on_missing(missing, paths, suffix)}"
+        )
+    labels = None if label_column is None else [row[label_column] for row in rows]
+    return make_bunch(f"Images of the table {csv}", paths, labels, ids=np.array(ids, dtype=object))
+
+
+def _read_table(path, columns, delimiter, encoding):
+    """Return a dict for each row, with its line number under the key None."""
+    rows = []
+    try:
+        with open(path, newline="", encoding=encoding) as file:
+            reader = csv_module.reader(file, delimiter=delimiter, strict=True)
+            header = next(reader, [])
+            _check_columns(path, header, columns)
+            for cells in filter(None, reader):
+                if len(cells) != len(header):
+                    raise ValueError(
+                        f"{path} has {len(cells)} cells in line {reader.line_num} and "
+                        f"{len(header)} column names. Hint: put a cell that contains the delimiter "
+                        "in double quotes."
+                    )
+                rows.append({None: reader.line_num, **dict(zip(header, cells, strict=True))})
+    except FileNotFoundError:
+        raise FileNotFoundError(f"csv: there is no table {path}.") from None
+    except LookupError:
+        hint = 'try "utf-8-sig" or "latin-1"'
+        raise ValueError(f"Python does not know encoding={encoding!r}; {hint}.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "
+            'encoding="latin-1".'
+        ) from error
+    except csv_module.Error as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}.") from error
+    return rows
+
+
+def _check_columns(path, found, wanted):
+    for column in wanted:
+        if found.count(column) > 1:
+            raise ValueError(f"{path} has {found.count(column)} columns named {column!r}.")
+        if column in found:
+            continue
+        hint = ""
+        same = [name for name in found if name.strip().lower() == str(column).strip().lower()]
+        delimiters = [
+            mark for mark in (",", ";", "\t", "|") if len(found) == 1 and mark in found[0]
+        ]
+        if delimiters:
+            hint = f" Hint: the table seems to need delimiter={delimiters[0]!r}."
+        elif close := same or difflib.get_close_matches(str(column), found, n=1):
+            hint = f" Did you mean {close[0]!r}?"
+        raise ValueError(f"{path} has no column {column!r}; its columns are {found}.{hint}")
+
+
+def _check_cells(path, rows, columns):
+    for column in columns:
+        lines = [row[None] for row in rows if not row[column]]
+        if lines:
+            hint = "" if column == columns[0] else " Without labels, pass label_column=None."
+            raise ValueError(
+                f"{path} has empty cells in the column {column!r}, line {list_some(lines)}.{hint}"
+            )
+    lines = defaultdict(list)
+    for row in rows:
+        lines[row[columns[0]]].append(row[None])
+    repeated = [f"{name!r} (lines {list_some(at)})" for name, at in lines.items() if len(at) > 1]
+    if repeated:
+        raise ValueError(
+            f"{path} lists {len(repeated)} image(s) more than once in the column {columns[0]!r}: "
+            f"{list_some(repeated)}. Keep one row for each."
+        )
+
+
+def _hint_on_missing(missing, paths, suffix):
+    if suffix and os.path.isfile(missing[0].removesuffix(suffix)):
+        return ' Hint: the file names are complete: suffix="".'
+    for extension in IMAGE_EXTENSIONS:
+        if os.path.isfile(missing[0].removesuffix(suffix) + extension):
+            return f" Hint: the file names lack their extension: suffix={extension!r}."
+    if len(missing) == len(paths):
+        return " Hint: none of the images exists; check image_dir."
+    return ""
