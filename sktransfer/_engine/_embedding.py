@@ -1,8 +1,8 @@
 """`embed_images`, the one function that embeds.
 
 On a CPU a task is a handful of images: one thread of the shared pool reads, decodes, resizes and
-embeds them. As many tasks run as there are cores, so decoding and inference fill each other's gaps
-and threads hand nothing over. On an accelerator the pool only decodes, one batch ahead.
+embeds them. One task runs per core, so decoding and inference overlap without any exchange between
+threads. On an accelerator the pool only decodes, one batch ahead.
 """
 
 from collections import defaultdict
@@ -22,8 +22,8 @@ from ..images import MAX_PIXELS, decode_image, digest_images, fit_to_network
 
 __all__ = ["embed_images"]
 
-#: Views that a thread takes at a time, at most: for a small network, handing them over one by one
-#: takes longer than the network.
+#: Maximum number of views that a thread takes at a time. With a small network, passing them to a
+#: thread one by one takes longer than the network.
 _HANDFUL = 8
 
 
@@ -59,8 +59,8 @@ def embed_images(
         Number of views in progress, of which half go into a commit. None is 32 for each thread,
         at least 64.
     progress : callable or None, default=None
-        Called with the number of rows that need no network, with 0 once the network is ready,
-        and then with each number of finished rows; see `progress_bar`.
+        Called with the number of rows that need no network, then with 0 when the network is
+        ready, then with the number of newly finished rows, repeatedly; see `progress_bar`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def embed_images(
     Raises
     ------
     ValueError
-        If the network gives another shape than it announced, or numbers that are not finite.
+        If the output of the network has an unexpected shape or values that are not finite.
     """
     progress, runner = progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
@@ -110,7 +110,7 @@ def embed_images(
         progress(len(keys) - sum(map(len, missing.values())))
 
         groups = {key: digests[indices[0] // n_views] for key, indices in missing.items()}
-        # Siblings of a joblib worker are likely to want the same rows: it takes a batch at a time.
+        # Other joblib workers probably need the same rows, so claim one batch at a time.
         backend, _ = joblib.parallel.get_active_backend()
         at_a_time = batch_size if getattr(backend, "nesting_level", 0) else None
         for found, claimed in kept.claim(groups, at_a_time):
@@ -178,8 +178,8 @@ def _decode(images, digests, preprocessing, views, max_pixels, item):
 
 
 def _run_on_cpu(decode, network, runner, work, batch_size):
-    """Yield (key, row or UnreadableImageError) as they are done."""
-    rows, n_tasks = network.runtime.rows, 2 * thread_share()  # threads never wait for the caller
+    """Yield (key, row or UnreadableImageError) in order of completion."""
+    rows, n_tasks = network.runtime.rows, 2 * thread_share()  # so threads never wait for the caller
     n_views = min(_HANDFUL, batch_size // 2 // n_tasks)
     limit = max(1, min(n_tasks, batch_size // 2 // rows))
     handfuls = _handfuls(work, rows, n_views, n_tasks)
@@ -203,9 +203,9 @@ def _run_on_cpu(decode, network, runner, work, batch_size):
 
 
 def _handfuls(work, rows, most, n_tasks):
-    """Yield what one thread takes at a time: whole passes, fewer of them towards the end.
+    """Yield what one thread takes at a time: whole passes, and fewer of them towards the end.
 
-    So no thread has much left to do when the others are done.
+    Small portions at the end let all threads finish at about the same time.
     """
     left = sum(len(wanted) for _, wanted in work)
     handful, size = [], 0
@@ -221,7 +221,7 @@ def _handfuls(work, rows, most, n_tasks):
 
 
 def _embed_handful(decode, network, runner, handful):
-    """Decode and embed; the work of one thread of the pool on a CPU."""
+    """Decode and embed images: the work of one thread on a CPU."""
     frames = [frame for item in handful for frame in decode(item)]
     results = [frame for frame in frames if isinstance(frame[1], UnreadableImageError)]
     good = [frame for frame in frames if not isinstance(frame[1], UnreadableImageError)]
@@ -235,7 +235,7 @@ def _embed_handful(decode, network, runner, handful):
 def _stack(frames, rows, *, pinned=False):
     """Return a uint8 batch of full size; rows without an image are black and not used.
 
-    In memory the channels come last, as they do in images, so nothing has to be sorted.
+    The channels come last in memory, as they do in images, so copying rearranges nothing.
     """
     if rows == 1 and not pinned:
         return frames[0][None]
@@ -248,7 +248,7 @@ def _stack(frames, rows, *, pinned=False):
 
 
 def _checked(rows, network):
-    """Return rows as an array after a look at them: custom modules may return anything."""
+    """Check rows and return them as an array: a custom module may return anything."""
     expected = network.runtime.rows, network.n_features
     if tuple(rows.shape) != expected:
         raise ValueError(
@@ -266,7 +266,7 @@ def _checked(rows, network):
 
 
 def _run_on_accelerator(decode, network, runner, work, batch_size):
-    """Yield (key, row or UnreadableImageError) as they are done."""
+    """Yield (key, row or UnreadableImageError) in order of completion."""
     device, rows = network.runtime.device, network.runtime.rows
     pinned, waiting, batch = device.startswith("cuda"), None, []
 
@@ -277,7 +277,7 @@ def _run_on_accelerator(decode, network, runner, work, batch_size):
         if batch:
             keys, frames = zip(*batch, strict=True)
             pixels = _stack(frames, rows, pinned=pinned)
-            # `pixels` are kept until the device is done with them.
+            # `pixels` stay referenced until the device has finished with them.
             waiting = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
             batch = []
         if previous is not None:
@@ -299,7 +299,7 @@ def _decoded_ahead(decode, work, rows):
     """Yield (key, pixels or UnreadableImageError); the pool decodes a batch ahead."""
     pool, n_threads, ahead = shared_pool(), thread_share(), []
     for group in _handfuls(work, rows, rows, 1):
-        # Slices, not single images: never more tasks than our share of threads.
+        # Slices instead of single images: never more tasks than threads.
         parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
         tasks = [pool.submit(lambda part: [decode(item) for item in part], p) for p in parts]
         for task in ahead:

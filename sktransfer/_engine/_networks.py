@@ -1,4 +1,4 @@
-"""What can embed: frozen backbones, networks that others build, and plain pixels."""
+"""Networks that embed: frozen backbones, networks built by the caller, and plain pixels."""
 
 from functools import partial
 from hashlib import blake2b
@@ -24,9 +24,9 @@ _runners, _inherited = LRU(_MAX_RUNNERS), []
 
 @after_fork_in_child
 def _forget_runners():
-    """Build runners anew in a child: the threads of the parent's runners are not there.
+    """Forget all runners in a forked child, which lacks their threads.
 
-    The old ones are kept, because OpenVINO would wait for those threads when it destroys them.
+    The old runners stay referenced, because OpenVINO would wait for these threads in a destructor.
     """
     global _runners
     _inherited.append(_runners)
@@ -39,7 +39,7 @@ class Network:
     Parameters
     ----------
     name : str
-        Name for people.
+        Name for messages.
     fingerprint : str
         Identifies architecture and weights: networks with equal fingerprints give equal rows.
     n_features : int
@@ -51,9 +51,9 @@ class Network:
     load : callable
         Returns the ``nn.Module`` from normalized images (n, 3, S, S) to rows (n, n_features).
     custom_module : bool, default=False
-        Whether a user wrote the module. It then runs as it is, and no conversion is kept.
+        Whether the network is a user's module. It then runs unchanged, and no conversion is kept.
     description : str, default=""
-        What `cache_info` shows beside the name.
+        What `cache_info` shows after the name.
     model_dir : pathlib.Path or None, default=None
         Where OpenVINO's conversions are kept for other processes.
     """
@@ -84,7 +84,7 @@ class Network:
         return self.runner()(pixels)
 
     def runner(self):
-        """Return what runs the network, built and loaded if necessary."""
+        """Return the runner of the network; build and load it if necessary."""
         n_threads = thread_share() if self.runtime.engine == "openvino" else 1
         key = self.key, self.runtime.device, n_threads, self.model_dir
         # In a forked child, kernels with more than one thread would crash.
@@ -95,7 +95,7 @@ class Network:
         if self.runtime.engine == "openvino":
             file = None
             if self.model_dir is not None and not self.custom_module:
-                # Conversions for other layouts of pixels have other names.
+                # The layout of the pixels is part of the name.
                 digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
                 file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
             return OpenVinoRunner(
@@ -107,7 +107,7 @@ class Network:
 
 
 class PixelNetwork:
-    """Gives the pixels that a network would see, as uint8 rows of 3 x S x S.
+    """Returns the pixels that a network would get, as uint8 rows of length 3 x S x S.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class PixelNetwork:
         return pixels.flatten(1)
 
     def runner(self):
-        """Return what runs the network."""
+        """Return the network, which needs no runner."""
         return self
 
 

@@ -1,4 +1,4 @@
-"""Run a network with OpenVINO on the CPU, and keep its conversion for other processes."""
+"""Run a network with OpenVINO on the CPU, and keep the converted network for other processes."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ _inherited = []
 
 
 class OpenVinoRunner:
-    """A compiled network with a stream of one thread for each core of our share.
+    """A compiled network with one single-threaded stream per available core.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class OpenVinoRunner:
     n_threads : int
         Number of forward passes that may run at the same time.
     file : pathlib.Path or None
-        Where to keep the conversion, a name without suffix; None keeps nothing.
+        Where to keep the converted network, a path without suffix; None keeps nothing.
     """
 
     def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):
         openvino = import_optional("openvino", "fast", 'engine="openvino"')
         core = openvino.Core()
-        # Always through a file: a network that was just converted rounds differently.
+        # Always read the network from a file: a freshly converted one rounds differently.
         with tempfile.TemporaryDirectory() as folder:
             if file is None or not _is_intact(file):
                 converted = _convert(openvino, load_network(), preprocessing, runtime.rows)
@@ -84,7 +84,7 @@ class OpenVinoRunner:
 
 
 class _ChannelsSecond(nn.Module):
-    """Pixels as they are in memory to pixels as networks take them."""
+    """Moves the channels from the last to the second dimension."""
 
     def forward(self, pixels):
         return pixels.permute(0, 3, 1, 2)
@@ -95,8 +95,8 @@ def _convert(openvino, network, preprocessing, rows):
     whole = nn.Sequential(_ChannelsSecond(), whole).eval()
     shape = (rows, preprocessing.image_size, preprocessing.image_size, 3)
     with warnings.catch_warnings(), torch.inference_mode():
-        # OpenVINO reads what torch.jit.trace records, which torch deprecates. Checking the trace
-        # would run the network again, which takes most of a minute and finds nothing here.
+        # OpenVINO needs torch.jit.trace, which torch deprecates. Checking the trace would run the
+        # network again, which takes up to a minute and finds nothing here.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(whole, torch.zeros(shape, dtype=torch.uint8), check_trace=False)
         return openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
@@ -111,7 +111,7 @@ def _digest(xml):
 
 
 def _is_intact(file):
-    """Whether there is a conversion whose content is the one that was written."""
+    """Whether the files of a converted network exist and are undamaged."""
     xml = file.with_name(f"{file.name}.xml")
     try:
         return _digest(xml) == xml.with_suffix(".sha256").read_text()
@@ -120,7 +120,7 @@ def _is_intact(file):
 
 
 def _keep(xml, file):
-    """Write a conversion to where other processes find it; a full disk costs only time."""
+    """Write a converted network for other processes; a failure costs only time."""
     contents = {
         ".bin": xml.with_suffix(".bin").read_bytes(),
         ".xml": xml.read_bytes(),

@@ -9,19 +9,19 @@ __all__ = ["progress_bar"]
 
 @contextmanager
 def progress_bar(name, total, *, unit="image", verbose=True):
-    """Give what `embed_images` takes as ``progress``, None unless ``verbose``.
+    """Provide the ``progress`` argument of `embed_images`; None unless ``verbose``.
 
-    The bar does not appear if everything is in the cache. Its rate counts neither what is in the
-    cache nor the time that loading or converting the network takes.
+    The bar does not appear if everything is in the cache. Its rate excludes cached rows and the
+    time that loading or converting the network takes.
 
     Parameters
     ----------
     name : str
-        What stands in front of the bar.
+        Label of the bar.
     total : int
         Number of rows.
     unit : str, default="image"
-        What a row is.
+        Unit of the bar.
     verbose : bool or int, default=True
         Whether to show a bar.
     """

@@ -10,8 +10,8 @@ from ..exceptions import MissingExtraError
 
 __all__ = ["TORCH_DTYPES", "Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"]
 
-#: Images in one forward pass on a CPU. Small, because each pass has one thread and its activations
-#: should stay in the processor's cache; benchmarks/embedding.py measures other numbers.
+#: Images in one forward pass on a CPU. The numbers are small, because each pass has one thread and
+#: its activations should stay in the processor's cache.
 _ROWS_ON_CPU = {
     ("openvino", "float32"): 1,
     ("openvino", "bfloat16"): 2,
@@ -29,19 +29,19 @@ TORCH_DTYPES = {
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a network runs, with nothing left to choose.
+    """Where and how a network runs, with "auto" resolved.
 
     Parameters
     ----------
     device : str
         Such as ``"cpu"``, ``"cuda:1"`` or ``"mps"``.
     precision : {"float32", "bfloat16", "float16"}
-        Precision of the forward pass; embeddings are float32 in any case.
+        Precision of the forward pass; embeddings are always float32.
     engine : {"torch", "openvino"}
         What runs the network.
     rows : int
-        Images in one forward pass. It never varies, because kernels round differently for
-        batches of different sizes: a row's bits depend on its image alone.
+        Images in one forward pass. It is constant, because kernels round differently for batches
+        of different sizes. So the bits of a row depend on its image alone.
     """
 
     device: str
@@ -55,12 +55,12 @@ class Runtime:
         return self.device == "cpu"
 
     def key(self):
-        """Return a text of everything that can change the bits of a result."""
+        """Return a string with everything that can change the bits of a result."""
         return f"{self.engine}|{self.device.split(':')[0]}|{self.precision}|rows={self.rows}"
 
 
 def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module=False):
-    """Choose what is "auto" for this machine, and refuse what it cannot do.
+    """Resolve "auto" for this machine, and refuse what it cannot do.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module
     device = resolve_device(device)
     on_cpu = device == "cpu"
     if engine == "auto":
-        # A user's module may do anything in its forward method; only torch surely runs it as is.
+        # A user's module may do anything in `forward`; only torch is certain to run it unchanged.
         engine = "openvino" if on_cpu and not custom_module and has_openvino() else "torch"
     if engine == "openvino" and not on_cpu:
         raise ValueError(

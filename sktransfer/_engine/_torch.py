@@ -14,7 +14,7 @@ __all__ = ["NormalizedNetwork", "TorchRunner", "fold_batch_norm"]
 
 
 class NormalizedNetwork(nn.Module):
-    """A network that takes uint8 pixels and normalizes them as in its training."""
+    """A network with the normalization of its training in front, for uint8 pixels."""
 
     def __init__(self, network, mean, std):
         super().__init__()
@@ -27,7 +27,7 @@ class NormalizedNetwork(nn.Module):
 
 
 class TorchRunner:
-    """A copy of a network in channels_last, with folded batch norms unless it is the user's."""
+    """A copy of a network in channels_last. Batch norms are folded unless it is a user's module."""
 
     def __init__(self, network, preprocessing, runtime, *, custom_module=False):
         self.dtype = TORCH_DTYPES[runtime.precision]
@@ -37,7 +37,7 @@ class TorchRunner:
             network = fold_batch_norm(network, preprocessing.image_size)
         self.network = network.to(runtime.device, self.dtype, memory_format=torch.channels_last)
         self.network.eval()
-        # Pixels are normalized in float32 and rounded once, in half precision too.
+        # In half precision too, pixels are normalized in float32 and rounded once.
         normalize = NormalizedNetwork(nn.Identity(), preprocessing.mean, preprocessing.std)
         self.normalize = normalize.to(runtime.device)
 
@@ -51,8 +51,8 @@ class TorchRunner:
 def fold_batch_norm(network, image_size):
     """Return a copy with batch norms folded into the convolutions before them, where possible.
 
-    A forward pass shows what follows what. Tracing with ``torch.fx`` would patch modules of the
-    whole process meanwhile, even those that other threads run.
+    A forward pass shows which norm follows which convolution. Tracing with ``torch.fx`` is not an
+    option: it patches modules of the whole process while other threads run them.
     """
     folded = copy.deepcopy(network).eval()
     if not any(type(part) is nn.BatchNorm2d for part in folded.modules()):
@@ -68,15 +68,15 @@ def fold_batch_norm(network, image_size):
             folded.set_submodule(convolution, fuse_conv_bn_eval(*modules))
             folded.set_submodule(norm, nn.Identity())
     with torch.inference_mode():
-        # Whatever else the network does with the output of a convolution shows here.
+        # Detects a network that also uses the output of a convolution elsewhere.
         error = (folded(noise) - expected).abs().max()
     return folded if error <= 1e-3 * expected.abs().max() else copy.deepcopy(network).eval()
 
 
 def _convolutions_and_norms(network, pixels):
-    """Run a network; return (convolution, norm) by name where only that norm follows, and output.
+    """Run a network; return the pairs (convolution, norm) that can be folded, and its output.
 
-    Each of both ran exactly once.
+    In a pair, only the norm uses the output of the convolution, and each runs exactly once.
     """
     runs, takers = Counter(), defaultdict(list)
 
@@ -97,7 +97,7 @@ def _convolutions_and_norms(network, pixels):
     return [
         (convolution, norm)
         for convolution, norm in pairs
-        # Subclasses may do more than their base, such as an activation.
+        # A subclass may do more than its base class, such as an activation.
         if type(leaves[norm]) is nn.BatchNorm2d
         and leaves[norm].running_mean is not None
         and runs[convolution] == runs[norm] == 1
