@@ -26,7 +26,6 @@ from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 
 from sktransfer import (
-    AugmentedClassifier,
     HeadClassifier,
     PredictionGridDisplay,
     TrainingHistoryDisplay,
@@ -97,12 +96,8 @@ head = HeadClassifier(
     checkpoint_dir=options.output / "checkpoints",
     random_state=0,
 )
-model = AugmentedClassifier(
-    make_transfer_pipeline(options.backbone, head, image_size=options.image_size),
-    augmentation="flip",
-    n_views=2,
-    n_test_views=2,
-    random_state=0,
+model = make_transfer_pipeline(
+    options.backbone, head, augmentation="flip", n_views=2, image_size=options.image_size
 )
 model.fit(X_train, y_train)
 
@@ -118,7 +113,7 @@ print(classification_report(y_valid, model.predict(X_valid), zero_division=0))
 #
 # The figures show the loss in each epoch, and the errors with the highest predicted probability.
 
-trained = model.estimator_.named_steps["head"]
+trained = model["head"].estimator_
 print(f"{trained.n_epochs_} epochs; the best was epoch {trained.best_epoch_}")
 try:
     curves = TrainingHistoryDisplay.from_estimator(model)

@@ -23,7 +23,7 @@ from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
-from sktransfer import AugmentedClassifier, FineTuneClassifier, make_transfer_pipeline
+from sktransfer import FineTuneClassifier, make_transfer_pipeline
 from sktransfer.datasets import load_image_folder, make_shapes
 
 parser = argparse.ArgumentParser(description="Compare ways to use a pretrained backbone.")
@@ -35,12 +35,12 @@ data = load_image_folder(options.folder) if options.folder else make_shapes(48, 
 # Four classifiers
 # ----------------
 #
-# ``AugmentedClassifier`` trains on four views of each image and averages its predictions over as
-# many (test-time augmentation). ``FineTuneClassifier`` trains the last stage of the backbone
+# ``n_views=4`` trains on four views of each image and averages the predictions over as many
+# (test-time augmentation). ``FineTuneClassifier`` trains the last stage of the backbone
 # together with its head. Both are classifiers like any other, and so they stack.
 
 frozen = make_transfer_pipeline("tiny_mobilenet")
-views = AugmentedClassifier(frozen, augmentation="crop", n_views=4, n_test_views=4, random_state=0)
+views = make_transfer_pipeline("tiny_mobilenet", augmentation="crop", n_views=4)
 tuned = FineTuneClassifier(
     "tiny_mobilenet", trainable_stages=1, augmentation="crop", max_epochs=10, random_state=0
 )

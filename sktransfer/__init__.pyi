@@ -11,7 +11,7 @@ from . import (
     inspection,
     pipelines,
 )
-from .augmentation import AugmentedClassifier
+from .augmentation import MultiViewClassifier
 from .backbones import list_backbones
 from .cache import cache_info, clear_cache
 from .embedder import ImageEmbedder
@@ -23,10 +23,10 @@ from .pipelines import make_transfer_pipeline, make_transfer_stack
 __version__: str
 
 __all__ = [
-    "AugmentedClassifier",
     "FineTuneClassifier",
     "HeadClassifier",
     "ImageEmbedder",
+    "MultiViewClassifier",
     "PredictionGridDisplay",
     "TrainingHistoryDisplay",
     "augmentation",

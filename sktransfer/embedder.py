@@ -7,11 +7,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._warnings import warn_user
+from .augmentation import HoldsAugmentation, Views, check_augmentation, resolve_augmentation
 from .backbones import resolve_backbone, warn_if_random
 from .backbones._spec import same_weights
 from .cache import resolve_cache_root
@@ -25,75 +28,114 @@ from .images import MAX_PIXELS, check_images, image_problems
 __all__ = ["ImageEmbedder"]
 
 
-class ImageEmbedder(TransformerMixin, BaseEstimator):
+def _returns_rows(self):
+    """Whether `transform` and `fit_transform` return two dimensions."""
+    return self.n_views == 1 and self.n_test_views in (None, 1)
+
+
+class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
-    The embedding is what feeds the last layer of the network. `fit` learns nothing from the
-    images: it checks the parameters and that the backbone can be had. `transform` embeds, and
-    never computes the same embedding twice: what is in the cache is read, so that folds, grid
-    candidates, clones, parallel workers and later runs cost nothing.
+    An embedding is the input of the network's last layer. `fit` learns nothing from the images: it
+    checks the parameters and resolves the backbone. `transform` computes each embedding once and
+    caches it, so that folds, candidates of a search, clones, parallel workers and later runs read
+    it from the cache.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="tiny_mobilenet"
         Name of the network, see :func:`sktransfer.list_backbones`: ``"resnet50"`` and all others
         of torchvision, ``"timm:NAME"`` (extra ``timm``), or ``"tiny_mobilenet"`` and
-        ``"tiny_resnet"``, whose weights come with the package. Or a module of your own, which maps
-        normalised float32 images (n, 3, S, S) to embeddings (n, n_features).
+        ``"tiny_resnet"``, whose weights come with the package. Or a custom module that maps
+        normalized float32 images of shape (n, 3, S, S) to embeddings of shape (n, n_features).
     weights : str, path-like or None, default="DEFAULT"
-        ``"DEFAULT"`` for the best official weights, the name of others (``"IMAGENET1K_V1"``), a
-        ``.pth`` or ``.safetensors`` file, or None for random ones, of which a warning tells.
+        ``"DEFAULT"`` for the best official weights, a name such as ``"IMAGENET1K_V1"``, a ``.pth``
+        or ``.safetensors`` file, or None for random initialization (emits
+        `RandomWeightsWarning`).
     image_size : int or None, default=None
-        Side in pixels of the square that the network sees; None for that of the weights.
+        Side of the network's square input in pixels; None uses that of the weights.
+    augmentation : str, torch.nn.Module or None, default=None
+        What makes the views of an image. ``"flip"`` mirrors every second view left to right;
+        ``"crop"`` also crops a random region of at least half the area; ``"color"`` also changes
+        brightness, contrast, saturation and hue; ``"auto"`` is ``"crop"`` and one random change
+        of TrivialAugment [1]_. Or a transform of :mod:`torchvision.transforms.v2` that maps a
+        uint8 tensor of shape (3, H, W) to another; see Notes.
+    n_views : int, default=1
+        Number of views of each image that `fit_transform` returns, for training. View 0 is the
+        image. More than 1 needs an `augmentation`.
+    n_test_views : int or None, default=None
+        Number of views that `transform` returns, for prediction; None for `n_views`.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the views. An int gives the same views in every fit, so that cached ones are used
+        again; otherwise each `fit` draws new views.
     batch_size : int or None, default=None
-        Images in progress at a time. On a CPU it bounds memory, and what a killed process has to
-        repeat, and results do not depend on it; None is 32 for each core, at least 64. On a GPU it
-        is the size of a forward pass; None is 64.
+        Images in progress at a time. On a CPU it limits memory, and how much work a killed process
+        has to repeat; results do not depend on it; None is 32 for each core, at least 64. On a GPU
+        it is the size of a forward pass; None is 64.
     device : str or torch.device, default="auto"
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``,
         ``"mps"``. MPS is untested.
     precision : {"float32", "bfloat16", "float16"}, default="float32"
-        Precision of the forward pass; the embeddings are float32 in any case. ``"float16"`` needs a
-        GPU, ``"bfloat16"`` a GPU or a CPU with AVX-512.
+        Precision of the forward pass; embeddings are always float32. ``"float16"`` needs a GPU,
+        ``"bfloat16"`` a GPU or a CPU with AVX-512.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the network. ``"auto"`` takes OpenVINO (extra ``fast``) on a CPU when it is
-        installed and the backbone is no module of your own.
+        What runs the network. ``"auto"`` uses OpenVINO (extra ``fast``) on a CPU if it is
+        installed and the backbone is not a custom module.
     cache : bool, str, path-like or None, default=True
         Where embeddings are kept: True for the user's cache directory (the environment variable
-        ``SKTRANSFER_HOME`` overrides it), a directory, or None (or False) for nowhere.
+        ``SKTRANSFER_HOME`` overrides it), a directory, or None (or False) for no cache.
     on_error : {"raise", "nan"}, default="raise"
-        What an image that cannot be read leads to, once all others are embedded: an error that
-        names every such image, or rows of NaN and a warning.
+        What happens to unreadable images, once all others are embedded: an error that names each
+        of them, or rows of NaN and a warning.
     max_pixels : int, default=100_000_000
-        Images with more pixels (height x width) are refused before they are decoded. What is in
-        the cache is given without decoding anything.
+        Images with more pixels (height x width) are refused before they are decoded. Cached
+        embeddings are returned without decoding.
     verbose : int, default=0
         1 shows a progress bar.
 
     Attributes
     ----------
     fingerprint_ : str
-        Identifies the architecture and its weights; checked again by `transform`.
+        Identifies the architecture and its weights; `transform` checks it.
     n_features_in_ : int
         1: one column of images.
     n_features_out_ : int
-        Width of the embedding.
+        Width of an embedding.
     preprocessing_ : sktransfer.backbones.Preprocessing
-        How an image is resized, cropped and normalised.
+        How images are resized, cropped and normalized.
+    seed_ : int
+        Seed of the views.
     errors_ : list of ImageProblem
         (index, path, reason) of each image that the last `transform` could not read.
 
     See Also
     --------
     sktransfer.make_transfer_pipeline : An embedder and a classifier in one pipeline.
-    sktransfer.make_transfer_stack : Several backbones stacked.
+    sktransfer.make_transfer_stack : Several backbones in a stack.
+    sktransfer.MultiViewClassifier : A classifier for several views of each image.
 
     Notes
     -----
-    A row depends on nothing but its image and the parameters: not on the other images, their
-    order, the number of threads or processes (on one kind of machine, with one version of the
-    engine). The network is not part of a pickle; it is loaded when the first embedding has to be
-    computed.
+    A row depends on its image and the parameters only: not on the other images, their order, or
+    the number of threads or processes (on one kind of machine, with one version of the engine).
+    The network is not part of a pickle; it is loaded when an embedding has to be computed.
+
+    A view depends on the content of its image, the augmentation, the seed and its number, and is
+    cached like an image. Arrays with views have three dimensions and stay NumPy arrays, whatever
+    ``set_output`` asks for. Named augmentations other than ``"flip"`` first shrink images to 800
+    pixels on the shorter side.
+
+    The views of a custom transform are cached under its class and its attributes, which may be
+    numbers, strings, arrays, tensors, transforms, containers of these, and classes and functions
+    that can be imported by name; anything else, such as a lambda, is refused. If you change the
+    code of a transform, change its name or an attribute too. It must draw its random numbers with
+    torch functions: `fit` tries it on one image. As a candidate in the grid of a search, put it
+    into ``v2.Compose([...])``.
+
+    References
+    ----------
+    .. [1] S. G. Müller and F. Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data
+       Augmentation", ICCV, 2021, https://arxiv.org/abs/2103.10158
 
     Examples
     --------
@@ -103,12 +145,18 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
     >>> embedder = ImageEmbedder("tiny_mobilenet", cache=None)
     >>> embedder.fit_transform(shapes.data).shape == (6, embedder.n_features_out_)
     True
+    >>> embedder.set_params(augmentation="flip", n_views=2).fit_transform(shapes.data).shape[:2]
+    (6, 2)
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, HasMethods(["forward", "state_dict"])],
         "weights": [str, os.PathLike, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "augmentation": [str, torch.nn.Module, None],
+        "n_views": [Interval(Integral, 1, None, closed="left")],
+        "n_test_views": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bfloat16", "float16"})],
@@ -125,6 +173,10 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         *,
         weights="DEFAULT",
         image_size=None,
+        augmentation=None,
+        n_views=1,
+        n_test_views=None,
+        random_state=0,
         batch_size=None,
         device="auto",
         precision="float32",
@@ -137,6 +189,10 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.augmentation = augmentation
+        self.n_views = n_views
+        self.n_test_views = n_test_views
+        self.random_state = random_state
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -148,7 +204,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Check everything that can be checked; no image is opened and nothing is embedded.
+        """Check the parameters and resolve the backbone; nothing is embedded.
 
         Parameters
         ----------
@@ -165,20 +221,44 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         Raises
         ------
         UnknownBackboneError, WeightsError, MissingExtraError
-            If the backbone, its weights or what runs it are not to be had.
+            If the backbone, its weights or the inference engine is unavailable.
         ValueError
-            If device, precision and engine do not go together.
+            If `device`, `precision` and `engine` contradict each other, or if the augmentation is
+            missing, unknown or does not work.
         """
-        check_images(X)
+        images = check_images(X)
         spec, _ = self._resolve()
         self.n_features_in_ = 1  # one column of images
         self.fingerprint_ = spec.fingerprint
         self.n_features_out_ = spec.n_features
         self.preprocessing_ = spec.preprocessing
+        if isinstance(self.random_state, Integral):
+            self.seed_ = int(self.random_state)
+        else:
+            self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if not _returns_rows(self):
+            check_augmentation(self._views(self.n_views).augmentation, images, self.max_pixels)
         return self
 
+    def fit_transform(self, X, y=None):
+        """Fit, and embed images for training: `n_views` views of each.
+
+        Parameters
+        ----------
+        X : array-like of images
+            See :func:`sktransfer.images.check_images`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features) or (n_samples, n_views, n_features), dtype float32
+            As from `transform`, with `n_views` views.
+        """
+        return self.fit(X, y)._embedded(X, self.n_views)
+
     def transform(self, X):
-        """Embed images.
+        """Embed images for prediction: `n_test_views` views of each.
 
         Parameters
         ----------
@@ -187,17 +267,18 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features), dtype float32
-            One row for each image, in order; NaN where one could not be read and `on_error` is
-            ``"nan"``.
+        ndarray of shape (n_samples, n_features) or (n_samples, n_test_views, n_features), \
+                dtype float32
+            An embedding for each image, in order, or several if there are several views; NaN for
+            unreadable images if `on_error` is ``"nan"``.
 
         Raises
         ------
         ImageReadError
-            If images cannot be read and `on_error` is ``"raise"``; all others are embedded, and
-            stored, first.
+            If images cannot be read and `on_error` is ``"raise"``; all others are embedded and
+            cached first.
         FingerprintMismatchError
-            If the weights are no longer those of `fit`.
+            If the weights differ from those of `fit`.
         WeightsError
             If the weights cannot be downloaded or loaded.
 
@@ -208,33 +289,30 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         RandomWeightsWarning
             If `weights` is None.
         CacheWarning
-            If the cache cannot be used; the result is right nevertheless.
+            If the cache cannot be used; the result is correct nevertheless.
         """
         check_is_fitted(self)
-        images = check_images(X)
-        spec, runtime = self._resolve()
-        if not same_weights(spec.fingerprint, self.fingerprint_):
-            raise FingerprintMismatchError(
-                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
-                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
-            )
-        warn_if_random(spec)
-        root = resolve_cache_root(self.cache)
-        with progress_bar(spec.name, len(images), verbose=self.verbose) as progress:
-            rows, failures = embed_images(
-                images,
-                frozen_network(spec, runtime, root),
-                cache=root,
-                max_pixels=self.max_pixels,
-                batch_size=self.batch_size,
-                progress=progress,
-            )
-        self.errors_ = image_problems(images, failures)
-        self._report_errors(len(images))
-        return rows
+        return self._embedded(X, self.n_views if self.n_test_views is None else self.n_test_views)
 
+    def set_output(self, *, transform=None):
+        """Set the container that `transform` and `fit_transform` return.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            See :meth:`sklearn.base.TransformerMixin.set_output`. With several views there is no
+            effect: a data frame cannot have three dimensions.
+
+        Returns
+        -------
+        ImageEmbedder
+            This embedder.
+        """
+        return super().set_output(transform=transform) if _returns_rows(self) else self
+
+    @available_if(_returns_rows)
     def get_feature_names_out(self, input_features=None):
-        """Name the columns of the embedding after the backbone.
+        """Name the columns of an embedding after the backbone; not available with several views.
 
         Parameters
         ----------
@@ -269,6 +347,41 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
             custom_module=spec.module is not None,
         )
         return spec, runtime
+
+    def _views(self, n_views):
+        if self.augmentation is None:
+            raise ValueError(
+                f"n_views={self.n_views} and n_test_views={self.n_test_views} ask for several "
+                'views of each image, and augmentation=None makes none. Pass augmentation="crop", '
+                "another name or a transform; or set both numbers to 1."
+            )
+        return Views(resolve_augmentation(self.augmentation), n_views, self.seed_)
+
+    def _embedded(self, X, n_views):
+        images = check_images(X)
+        views = None if n_views == 1 else self._views(n_views)
+        spec, runtime = self._resolve()
+        if not same_weights(spec.fingerprint, self.fingerprint_):
+            raise FingerprintMismatchError(
+                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
+                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
+            )
+        warn_if_random(spec)
+        root = resolve_cache_root(self.cache)
+        with progress_bar(spec.name, len(images) * n_views, verbose=self.verbose) as progress:
+            rows, failures = embed_images(
+                images,
+                frozen_network(spec, runtime, root),
+                views=views,
+                cache=root,
+                max_pixels=self.max_pixels,
+                batch_size=self.batch_size,
+                progress=progress,
+            )
+        rows[list(failures)] = np.nan  # all views, also where the augmentation fails on one
+        self.errors_ = image_problems(images, failures)
+        self._report_errors(len(images))
+        return rows
 
     def _report_errors(self, n_samples):
         if not self.errors_:

@@ -1,4 +1,4 @@
-"""Pipelines and stacks of backbones, as scikit-learn's own classes."""
+"""Pipelines and stacks of backbones, made of scikit-learn's own classes."""
 
 from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
@@ -6,13 +6,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from .augmentation import MultiViewClassifier
 from .embedder import ImageEmbedder
 from .heads import HeadClassifier
 
 __all__ = ["make_transfer_pipeline", "make_transfer_stack"]
 
 
-def make_transfer_pipeline(backbone="tiny_mobilenet", head=None, **embedder):
+def make_transfer_pipeline(
+    backbone="tiny_mobilenet",
+    head=None,
+    *,
+    augmentation=None,
+    n_views=1,
+    n_test_views=None,
+    **embedder,
+):
     """Make a pipeline that embeds images and classifies the embeddings.
 
     Parameters
@@ -21,6 +30,12 @@ def make_transfer_pipeline(backbone="tiny_mobilenet", head=None, **embedder):
         The frozen network, as for :class:`~sktransfer.ImageEmbedder`.
     head : classifier or None, default=None
         Any scikit-learn classifier; it is cloned. None is ``HeadClassifier()``.
+    augmentation : str, torch.nn.Module or None, default=None
+        What makes the views of an image, such as ``"crop"``.
+    n_views : int, default=1
+        Number of views of each image for training.
+    n_test_views : int or None, default=None
+        Number of views whose predictions are averaged; None for `n_views`.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, such as ``weights``,
         ``image_size`` or ``cache``.
@@ -28,8 +43,16 @@ def make_transfer_pipeline(backbone="tiny_mobilenet", head=None, **embedder):
     Returns
     -------
     sklearn.pipeline.Pipeline
-        With the steps ``"embedder"`` and ``"head"``, so that a grid search speaks of
-        ``embedder__backbone`` and ``head__hidden_units``.
+        With the steps ``"embedder"`` and ``"head"``, so that a grid names ``embedder__backbone``
+        and ``head__hidden_units``. With several views, the second step is a
+        :class:`~sktransfer.MultiViewClassifier` around the head, and a grid names
+        ``head__estimator__hidden_units``. A head that contains a `MultiViewClassifier`, such as a
+        search around one, stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If there is an augmentation, and both numbers of views are 1.
 
     Examples
     --------
@@ -39,9 +62,25 @@ def make_transfer_pipeline(backbone="tiny_mobilenet", head=None, **embedder):
     >>> model = make_transfer_pipeline("tiny_mobilenet", cache=None)
     >>> model.fit(shapes.data, shapes.target).predict(shapes.data).shape
     (60,)
+    >>> model = make_transfer_pipeline("tiny_mobilenet", augmentation="crop", n_views=4)
+    >>> model["head"]
+    MultiViewClassifier(estimator=HeadClassifier())
     """
     head = HeadClassifier() if head is None else clone(head)
-    return Pipeline([("embedder", ImageEmbedder(backbone, **embedder)), ("head", head)])
+    if n_views != 1 or n_test_views not in (None, 1):
+        if not any(isinstance(part, MultiViewClassifier) for part in _parts(head)):
+            head = MultiViewClassifier(head)
+    elif augmentation is not None:
+        raise ValueError(
+            f"augmentation={augmentation!r} has no effect on one view of each image. Pass the "
+            "number of views too, for example n_views=4, or leave out the augmentation."
+        )
+    views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
+    return Pipeline([("embedder", ImageEmbedder(backbone, **views, **embedder)), ("head", head)])
+
+
+def _parts(estimator):
+    return [estimator, *estimator.get_params(deep=True).values()]
 
 
 def make_transfer_stack(
@@ -50,45 +89,53 @@ def make_transfer_stack(
     final_estimator=None,
     cv=5,
     *,
+    augmentation=None,
+    n_views=1,
+    n_test_views=None,
     stack_method="auto",
     n_jobs=None,
-    verbose=0,
     **embedder,
 ):
-    """Make a stack of several backbones: a pipeline each, and a classifier over their outputs.
+    """Make a stack of several backbones: a pipeline for each, and a classifier of their outputs.
 
     Parameters
     ----------
     backbones : list of str or torch.nn.Module
         Frozen networks, one for each branch, as for :class:`~sktransfer.ImageEmbedder`. A tuple
-        ``(name, backbone)`` gives a branch a name of its own.
+        ``(name, backbone)`` names the branch.
     head : classifier or None, default=None
         Head of each branch; it is cloned. None is ``HeadClassifier()``.
     final_estimator : classifier or None, default=None
-        Learns from the heads' outputs on images that they were not trained on. None is a
-        logistic regression.
+        Trains on the heads' outputs for images that they were not trained on. None is a logistic
+        regression.
     cv : int, cross-validation generator or iterable, default=5
-        How these outputs are made, see :class:`~sklearn.ensemble.StackingClassifier`. Each image
-        is embedded once for each backbone however many folds there are.
+        How these outputs are made, see :class:`~sklearn.ensemble.StackingClassifier`. Each backbone
+        embeds each image once, whatever the number of folds.
+    augmentation : str, torch.nn.Module or None, default=None
+        What makes the views of an image, such as ``"crop"``.
+    n_views : int, default=1
+        Number of views of each image that the heads train on.
+    n_test_views : int or None, default=None
+        Number of views over which the outputs of a head are averaged; None for `n_views`.
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
         Which output of the heads is stacked; ``"decision_function"`` stacks logits.
     n_jobs : int or None, default=None
-        How many branches and folds are fitted at a time.
-    verbose : int, default=0
-        Passed to the embedders: 1 shows a progress bar for each.
+        Number of branches and folds that are fitted at a time.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, the same for all branches.
 
     Returns
     -------
     sklearn.ensemble.StackingClassifier
-        Its branches are named after their backbones, so that a grid search speaks of
-        ``resnet50__head__hidden_units``.
+        Its branches are named after their backbones, so that a grid names
+        ``resnet50__head__hidden_units``, and with several views
+        ``resnet50__head__estimator__hidden_units``.
 
     Raises
     ------
     ValueError
-        If there are no backbones, or two branches have one name.
+        If there are no backbones, if two branches have one name, or if there is an augmentation
+        and both numbers of views are 1.
 
     Examples
     --------
@@ -97,42 +144,30 @@ def make_transfer_stack(
     >>> [name for name, _ in stack.estimators]
     ['tiny_resnet', 'tiny_mobilenet']
     """
-    branches = _named(backbones)
-    if final_estimator is None:
-        final_estimator = LogisticRegression(max_iter=1000)
+    if isinstance(backbones, (str, nn.Module)) or not (backbones := list(backbones)):
+        raise ValueError(
+            f'backbones is {backbones!r}; expected a list such as ["resnet50", "mobilenet_v2"].'
+        )
+    branches = [b if isinstance(b, tuple) else (_branch_name(b), b) for b in backbones]
+    names = [name for name, _ in branches]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Two branches have the same name: {names}. Pass (name, backbone) tuples to tell them "
+            "apart."
+        )
+    views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
     return StackingClassifier(
-        [
-            (name, make_transfer_pipeline(backbone, head, verbose=verbose, **embedder))
-            for name, backbone in branches
-        ],
-        final_estimator=final_estimator,
+        [(name, make_transfer_pipeline(b, head, **views, **embedder)) for name, b in branches],
+        final_estimator=LogisticRegression(max_iter=1000)
+        if final_estimator is None
+        else final_estimator,
         cv=cv,
         stack_method=stack_method,
         n_jobs=n_jobs,
     )
 
 
-def _named(backbones):
-    """(name, backbone) of each branch."""
-    several = not isinstance(backbones, (str, nn.Module)) and list(backbones)
-    if not several:
-        raise ValueError(
-            f'backbones is a list such as ["resnet50", "mobilenet_v2"], got {backbones!r}.'
-        )
-    branches = [
-        branch if isinstance(branch, tuple) else (_branch_name(branch), branch)
-        for branch in several
-    ]
-    names = [name for name, _ in branches]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"Two branches have one name: {names}. Hint: pass (name, backbone) tuples to tell "
-            "them apart."
-        )
-    return branches
-
-
 def _branch_name(backbone):
-    """A name that scikit-learn takes: without the double underscore of nested parameters."""
+    """Return a name without the double underscore of nested parameters."""
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     return name.replace(":", "_").replace("__", "_")

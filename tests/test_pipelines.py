@@ -5,11 +5,18 @@ from counting import CountingBackbone
 from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from sktransfer import HeadClassifier, ImageEmbedder, make_transfer_pipeline, make_transfer_stack
+from sktransfer import (
+    HeadClassifier,
+    ImageEmbedder,
+    MultiViewClassifier,
+    make_transfer_pipeline,
+    make_transfer_stack,
+)
 
 
 def test_pipeline_has_the_steps_and_the_parameters():
@@ -45,16 +52,41 @@ def test_branches_can_be_named():
 
 
 def test_two_branches_of_one_name_are_refused():
-    with pytest.raises(ValueError, match=r"Two branches have one name.*\(name, backbone\)"):
+    with pytest.raises(ValueError, match=r"Two branches have the same name.*\(name, backbone\)"):
         make_transfer_stack(["tiny_resnet", "tiny_resnet"])
 
 
 @pytest.mark.parametrize("backbones", ["resnet50", [], nn.Sequential(nn.Flatten())])
 def test_backbones_is_a_list(backbones):
-    with pytest.raises(ValueError, match="backbones is a list such as"):
+    with pytest.raises(ValueError, match="expected a list such as"):
         make_transfer_stack(backbones)
 
 
-def test_an_custom_module_is_named_after_its_class(tmp_path):
+def test_a_custom_module_is_named_after_its_class(tmp_path):
     stack = make_transfer_stack([CountingBackbone(tmp_path / "log"), "tiny_resnet"])
     assert [name for name, _ in stack.estimators] == ["CountingBackbone", "tiny_resnet"]
+
+
+@pytest.mark.parametrize("views", [{"n_views": 4}, {"n_test_views": 4}])
+def test_a_head_is_wrapped_where_there_are_views(views):
+    stack = make_transfer_stack(["tiny_resnet"], LinearSVC(C=3.0), augmentation="crop", **views)
+    ((_, pipeline),) = stack.estimators
+    assert type(pipeline["head"]) is MultiViewClassifier
+    assert stack.get_params()["tiny_resnet__head__estimator__C"] == 3.0
+    assert pipeline["embedder"].augmentation == "crop"
+    for name, number in views.items():
+        assert getattr(pipeline["embedder"], name) == number
+
+
+def test_a_head_that_takes_views_is_not_wrapped_again():
+    search = GridSearchCV(MultiViewClassifier(LinearSVC()), {"estimator__C": [1.0]})
+    for head in (search, search.estimator, StackingClassifier([("a", search.estimator)])):
+        pipeline = make_transfer_pipeline(head=head, augmentation="crop", n_views=4)
+        assert type(pipeline["head"]) is type(head)
+
+
+def test_an_augmentation_without_views_is_refused():
+    with pytest.raises(ValueError, match=r"Pass the number of views too, for example n_views=4"):
+        make_transfer_pipeline(augmentation="crop")
+    with pytest.raises(ValueError, match="has no effect"):
+        make_transfer_stack(["tiny_resnet"], augmentation="crop", n_test_views=1)

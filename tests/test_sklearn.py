@@ -118,6 +118,25 @@ def test_stacking(images, names):
     assert stack.transform(images).shape == (len(names), 2 * n_classes)
 
 
+def test_stacking_a_branch_with_views_beside_plain_ones(images, names):
+    views = make_transfer_pipeline(
+        head=LogisticRegression(max_iter=2000), augmentation="flip", n_views=2, **SMALL
+    )
+    branches = [("views", views), ("plain", logistic()), ("resnet", logistic("tiny_resnet"))]
+    stack = StackingClassifier(branches, LogisticRegression(max_iter=2000), cv=2)
+    assert stack.fit(images, names).score(images, names) > chance(names)
+    assert stack.transform(images).shape == (len(names), 3 * len(np.unique(names)))
+
+
+def test_grid_search_over_views(images, names):
+    views = make_transfer_pipeline(
+        head=LogisticRegression(max_iter=2000), augmentation="flip", n_views=2, **SMALL
+    )
+    grid = {"embedder__n_views": [1, 2], "embedder__augmentation": ["flip", "crop"]}
+    search = GridSearchCV(views, grid, cv=2, n_jobs=2, error_score="raise").fit(images, names)
+    assert search.best_score_ > chance(names)
+
+
 def test_stacking_of_our_pipelines_beside_anothers(images, names):
     branches = [("ours", logistic()), ("head", trained())]
     stack = StackingClassifier(branches, cv=2, stack_method="decision_function")
@@ -211,7 +230,9 @@ def test_pickle(images, names, pipeline):
 
 
 def test_joblib_into_a_fresh_process(images, names, tmp_path):
-    fitted = [pipeline().fit(images, names) for pipeline in (logistic, trained)]
+    views = {"augmentation": "crop", "n_views": 2}
+    models = [logistic(), trained(), logistic(**views)]
+    fitted = [model.fit(images, names) for model in models]
     joblib.dump((fitted, images), tmp_path / "models")
     program = (
         "from joblib import dump, load\n"

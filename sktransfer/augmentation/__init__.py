@@ -1,7 +1,9 @@
-"""Augmented views of images."""
+"""Several views of each image: augmentations, and a classifier that uses all views."""
 
-from ._classifier import AugmentedClassifier
+from ._augmentations import HoldsAugmentation as HoldsAugmentation
+from ._augmentations import resolve_augmentation as resolve_augmentation
+from ._multiview import MultiViewClassifier
+from ._views import Views as Views
+from ._views import check_augmentation as check_augmentation
 
-__all__ = [
-    "AugmentedClassifier",
-]
+__all__ = ["MultiViewClassifier"]

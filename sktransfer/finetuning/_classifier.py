@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from ..augmentation._transforms import HoldsAugmentation
+from ..augmentation import HoldsAugmentation
 from ..heads._classifier import HeadClassifier, check_two_classes
 from ..images import MAX_PIXELS, check_images
 from ._fit import FineTuneFit, embedding_precision
@@ -44,7 +44,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         As for :class:`~sktransfer.ImageEmbedder`.
     trainable_stages : int or "all", default=3
         How many of the backbone's last stages are trained, see
-        :func:`sktransfer.backbones.backbone_stages`. 0 without an augmentation is exactly the frozen
+        :func:`sktransfer.backbones.backbone_stages`. 0 without an augmentation equals the frozen
         pipeline: nothing is trained together, and what says how (``max_epochs``,
         ``early_stopping``, ``callbacks``, ``checkpoint_dir`` ...) is not looked at. "all" trains
         the whole network.
@@ -57,7 +57,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         Side in pixels of the square that the network sees; None for that of the weights.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default=None
         Changes to the images while head and backbone are trained together, as for
-        :class:`~sktransfer.AugmentedClassifier`: "flip" mirrors; "crop" also cuts out a random
+        :class:`~sktransfer.ImageEmbedder`: "flip" mirrors; "crop" also cuts out a random
         part of half the area or more; "color" is "crop" and random brightness, contrast,
         saturation and hue; "auto" is "crop" and what ``TrivialAugmentWide`` [1]_ does. Or a
         transform of :mod:`torchvision.transforms.v2`, which in the grid of a search goes into

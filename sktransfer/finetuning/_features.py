@@ -17,8 +17,8 @@ from torch import nn
 from .._engine import TORCH_DTYPES, NormalizedNetwork
 from .._engine._torch import TorchRunner
 from .._utils._threads import map_unordered, shared_pool, single_threaded_kernels, thread_share
-from ..augmentation._views import View
-from ..images import fit_to_network
+from ..augmentation import Views as AugmentedViews
+from ..images import decode_image, fit_to_network
 
 __all__ = ["FrozenPart", "ViewReader", "Views", "batches"]
 
@@ -35,8 +35,7 @@ class ViewReader:
     preprocessing : Preprocessing
         How an image is fitted to the network.
     augmentation : Augmentation or None
-        Random change, as :func:`sktransfer.augmentation._views.resolve_augmentation` returns it; None for images as
-        they are.
+        Random change, as `resolve_augmentation` returns it; None for images as they are.
     seed : int
         Of all views.
     max_pixels : int
@@ -50,10 +49,11 @@ class ViewReader:
     def __call__(self, position, number):
         """Return uint8 (3, S, S)."""
         image, digest = self.images[position], self.digests[position]
+        pixels = decode_image(image, self.max_pixels, digest)
         if self.augmentation is not None:
-            number = self.augmentation.canonical(number)
-        view = View(image, digest, self.augmentation, self.seed, number, position)
-        return fit_to_network(view.decode(self.max_pixels), self.preprocessing)
+            views = AugmentedViews(self.augmentation, None, self.seed)
+            pixels = views.apply(pixels, digest, number)
+        return fit_to_network(pixels, self.preprocessing)
 
 
 class FrozenPart:

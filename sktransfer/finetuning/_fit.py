@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from .._engine import TORCH_DTYPES, resolve_runtime
 from .._training._samples import class_factors, digest_rows, split_share
 from .._utils._sizes import parse_size
-from ..augmentation._views import check_augmentation, resolve_augmentation
+from ..augmentation import check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, load_backbone, resolve_backbone, split_backbone
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
@@ -93,9 +93,10 @@ class FineTuneFit:
         self.n_unfrozen = self.number_of_stages()
         limit = estimator.memory_limit
         self.room = parse_size(limit) if isinstance(limit, str) else limit
-        self.augmentation = resolve_augmentation(estimator.augmentation)
+        self.augmentation = estimator.augmentation
         if self.augmentation is not None:
-            check_augmentation(self.augmentation, images, seed, estimator.max_pixels)
+            self.augmentation = resolve_augmentation(self.augmentation)
+            check_augmentation(self.augmentation, images, estimator.max_pixels)
 
     def run(self):
         """Return a `Fitted`."""

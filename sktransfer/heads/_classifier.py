@@ -173,7 +173,6 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     rows_per_image : int, default=1
         How many rows, one after the other, are views of one image. They stay together in the
         validation share of early stopping, and where ``weight_decay="auto"`` leaves rows out.
-        :class:`~sktransfer.AugmentedClassifier` sets it.
 
     random_state : int, RandomState instance or None, default=None
         Initial weights, the order of rows, dropout and the validation share. An int gives equal
@@ -676,8 +675,8 @@ def check_no_images(X):
         return
     raise TypeError(
         "X holds images, and a head learns from embeddings, rows of numbers. Put an embedder in "
-        "front: sktransfer.make_transfer_pipeline(head=HeadClassifier(...)) takes images, also "
-        "inside an AugmentedClassifier; ImageEmbedder().transform(X) gives the embeddings alone."
+        "front: sktransfer.make_transfer_pipeline(head=HeadClassifier(...)) takes images; "
+        "ImageEmbedder().transform(X) gives the embeddings alone."
     )
 
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch.nn.functional import interpolate
 
-from ..augmentation import AugmentedClassifier
+from ..augmentation import MultiViewClassifier
 from ..exceptions import MissingExtraError, UnreadableImageError
 from ..finetuning import FineTuneClassifier
 from ..heads import HeadClassifier
@@ -93,7 +93,7 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         estimator : HeadClassifier, FineTuneClassifier, or what wraps one of them
-            A pipeline that ends with one, an :class:`~sktransfer.AugmentedClassifier` around it,
+            A pipeline that ends with one, a :class:`~sktransfer.MultiViewClassifier` around it,
             or a search (then its best estimator).
         metric : str, default="loss"
             The columns ``train_<metric>`` and ``valid_<metric>`` of the history are drawn, those
@@ -207,7 +207,7 @@ def _history_of(estimator):
         return estimator.history_, estimator.best_epoch_
     if isinstance(estimator, Pipeline):
         return _history_of(estimator.steps[-1][1])
-    if isinstance(estimator, AugmentedClassifier):
+    if isinstance(estimator, MultiViewClassifier):
         check_is_fitted(estimator)
         return _history_of(estimator.estimator_)
     if hasattr(estimator, "best_estimator_"):
@@ -222,7 +222,7 @@ def _no_history(estimator):
         hint = f" Pass one of its branches, model.named_estimators_[{names[0]!r}]."
     return TypeError(
         "A history of epochs is what a HeadClassifier or a FineTuneClassifier has, alone or as the "
-        "last step of a pipeline, in an AugmentedClassifier or in a fitted search; got "
+        "last step of a pipeline, in a MultiViewClassifier or in a fitted search; got "
         f"{type(estimator).__name__}.{hint}"
     )
 

@@ -105,7 +105,10 @@ def _no_network(estimator):
 
 def _of_pipeline(pipeline):
     """Join embedder and head, the only steps that have networks."""
-    steps = [step for _, step in pipeline.steps]
+    # A MultiViewClassifier holds the head.
+    steps = [
+        getattr(step, "estimator_", getattr(step, "estimator", step)) for _, step in pipeline.steps
+    ]
     kinds = [type(step) for step in steps]
     if kinds != [ImageEmbedder, HeadClassifier]:
         raise TypeError(

@@ -30,10 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
-from sktransfer import AugmentedClassifier
 from sktransfer._training._samples import digest_rows, merge_rows, split_rows
 from sktransfer._utils._canonical import canonical
-from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, lr_range_test
 from sktransfer.heads import _penalty as _head_penalty
@@ -851,12 +849,6 @@ def test_images_point_to_the_embedder(blobs, images):
     fitted = HeadClassifier(max_epochs=1, random_state=0).fit(*blobs)
     with pytest.raises(TypeError, match="holds images"):
         fitted.predict(images)
-
-
-def test_a_bare_head_in_an_augmented_classifier_points_to_the_embedder():
-    shapes = make_shapes(n_samples=8, random_state=0)
-    with pytest.raises(TypeError, match="holds images"):
-        AugmentedClassifier(HeadClassifier(), n_views=2).fit(shapes.data, shapes.target)
 
 
 @pytest.mark.parametrize(

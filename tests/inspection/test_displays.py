@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from sktransfer import (
-    AugmentedClassifier,
     FineTuneClassifier,
     HeadClassifier,
     PredictionGridDisplay,
@@ -71,7 +70,8 @@ def test_another_metric_in_axes_of_ones_own(stopped):
 def wrapped(shapes):
     """Models around a head, by what they are."""
     pipeline = make_transfer_pipeline(head=HeadClassifier(max_epochs=2, random_state=0), **SMALL)
-    yield "augmented", AugmentedClassifier(pipeline, augmentation="flip", n_views=2)
+    head = pipeline["head"]
+    yield "views", make_transfer_pipeline(head=head, augmentation="flip", n_views=2, **SMALL)
     yield "search", GridSearchCV(pipeline, {"head__dropout": [0.0]}, cv=2)
     yield "only a head tuned", FineTuneClassifier(trainable_stages=0, max_epochs=2, **SMALL)
 

@@ -2,15 +2,16 @@
 
 import sys
 
+import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from sktransfer import (
-    AugmentedClassifier,
     FineTuneClassifier,
     HeadClassifier,
     ImageEmbedder,
+    MultiViewClassifier,
     make_transfer_pipeline,
     make_transfer_stack,
 )
@@ -91,10 +92,19 @@ def test_other_estimators(estimator, hint):
         summary(estimator)
 
 
+def test_a_pipeline_with_views_is_that_of_its_head(shapes):
+    head = HeadClassifier(max_epochs=1, random_state=0)
+    model = make_transfer_pipeline(head=head, augmentation="flip", n_views=2, cache=None)
+    with pytest.raises(NotFittedError):
+        summary(model)
+    assert "Linear" in str(summary(model.fit(shapes.data, shapes.target)))
+
+
 def test_what_is_inside_of_a_fitted_wrapper_is_named(shapes):
-    wrapped = AugmentedClassifier(make_transfer_pipeline(cache=None), augmentation=None)
+    wrapped = MultiViewClassifier(HeadClassifier(max_epochs=1))
+    rows = np.reshape(shapes.data, (len(shapes.data), -1))[:, :8] / 255
     with pytest.raises(TypeError, match=r"Pass model\.estimator_\."):
-        summary(wrapped.fit(shapes.data, shapes.target))
+        summary(wrapped.fit(rows, shapes.target))
 
 
 def test_without_torchinfo(monkeypatch):

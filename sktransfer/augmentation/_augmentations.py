@@ -1,0 +1,155 @@
+"""Augmentations: random changes that leave the class of an image as it is."""
+
+import copy
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from torch import nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from .._utils._hashing import hash_value
+
+__all__ = ["Augmentation", "HoldsAugmentation", "resolve_augmentation"]
+
+#: Named augmentations first shrink larger images to this shorter side, in pixels.
+SHRUNK_SIDE = 800
+
+
+class Shrink(v2.Transform):
+    """Resize large images so that the shorter side has a given number of pixels."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.side = side
+
+    def transform(self, inpt, params):
+        """Resize with antialiasing, or return a small image unchanged."""
+        return F.resize(inpt, [self.side]) if min(inpt.shape[-2:]) > self.side else inpt
+
+
+class RandomRegion(v2.RandomResizedCrop):
+    """Crop a random region; the network's preprocessing resizes it."""
+
+    def __init__(self, scale, ratio):
+        super().__init__(size=1, scale=scale, ratio=ratio)
+
+    def transform(self, inpt, params):
+        """Crop without resizing."""
+        return F.crop(inpt, **params)
+
+
+def _crop():
+    return RandomRegion(scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3))
+
+
+#: What each named augmentation does besides mirroring every second view.
+_STEPS = {
+    "flip": lambda: [],
+    "crop": lambda: [_crop()],
+    "color": lambda: [_crop(), v2.ColorJitter(0.3, 0.3, 0.3, hue=0.05)],
+    "auto": lambda: [
+        _crop(),
+        v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
+    ],
+}
+
+
+class Augmentation(NamedTuple):
+    """What an `augmentation` parameter stands for.
+
+    Parameters
+    ----------
+    key : str
+        Equal only for augmentations that do the same; part of the cache key of a view.
+    transform : torch.nn.Module or None
+        Random transform of every view but the first.
+    mirrors : bool
+        Whether every second view is mirrored left to right.
+    custom : bool
+        Whether the transform is the user's.
+    """
+
+    key: str
+    transform: nn.Module | None
+    mirrors: bool
+    custom: bool
+
+    def canonical(self, number):
+        """Return the number of the first view that equals view ``number``."""
+        return number if self.transform is not None else number % 2
+
+
+def resolve_augmentation(augmentation):
+    """Return the `Augmentation` that a name or a transform stands for.
+
+    Parameters
+    ----------
+    augmentation : str or torch.nn.Module
+        ``"flip"``, ``"crop"``, ``"color"``, ``"auto"``, or a transform of
+        :mod:`torchvision.transforms.v2`.
+
+    Returns
+    -------
+    Augmentation
+        With its cache key.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or if the transform contains something without a stable identity,
+        such as a lambda.
+    """
+    if not isinstance(augmentation, str):
+        try:
+            return Augmentation(hash_value(augmentation), augmentation, mirrors=False, custom=True)
+        except ValueError as error:
+            raise ValueError(
+                f"The augmentation {augmentation!r} cannot be cached: {error}. Replace lambdas, "
+                "local functions and local classes by a class at the top level of a module, "
+                "class MyTransform(v2.Transform), whose attributes are numbers, strings, arrays, "
+                "tensors or transforms."
+            ) from None
+    if augmentation not in _STEPS:
+        near = get_close_matches(augmentation, _STEPS, n=1)
+        raise ValueError(
+            f"augmentation={augmentation!r} is unknown; "
+            f"{f'did you mean {near[0]!r}? ' if near else ''}Use one of {list(_STEPS)}, or a "
+            "transform of torchvision.transforms.v2."
+        )
+    steps = _STEPS[augmentation]()
+    transform = v2.Compose([Shrink(SHRUNK_SIDE), *steps]) if steps else None
+    return Augmentation(f"mirrored {transform!r}", transform, mirrors=True, custom=False)
+
+
+class HoldsAugmentation:
+    """Mixin for estimators with a parameter ``augmentation`` that may be a transform.
+
+    Some torchvision transforms have a static method ``get_params`` with another meaning, which
+    scikit-learn mistakes for that of an estimator.
+    """
+
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of nested estimators.
+
+        Returns
+        -------
+        dict
+            Parameter names and values.
+        """
+        without = copy.copy(self)
+        without.augmentation = None
+        params = super(HoldsAugmentation, without).get_params(deep=deep)
+        return params | {"augmentation": self.augmentation}
+
+    def __sklearn_clone__(self):
+        without = copy.copy(self)
+        without.augmentation = None
+        cloned = super(HoldsAugmentation, without).__sklearn_clone__()
+        cloned.augmentation = copy.deepcopy(self.augmentation)
+        return cloned

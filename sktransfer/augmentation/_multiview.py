@@ -1,0 +1,357 @@
+"""`MultiViewClassifier`: any classifier, for samples that have several views."""
+
+from typing import ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from .._utils._sklearn import (
+    UNUSED,
+    HasMethods,
+    fit_context,
+    is_arraylike,
+    num_samples,
+    routing_enabled,
+    safe_indexing,
+)
+
+__all__ = ["MultiViewClassifier"]
+
+
+def _estimator_has(method):
+    """Whether the wrapped classifier has a method; its own error says why not."""
+
+    def check(self):
+        getattr(getattr(self, "estimator_", self.estimator), method)
+        return True
+
+    return check
+
+
+class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train a classifier on all views of each sample, and average its predictions over views.
+
+    The input has the shape ``(n_samples, n_views, n_features)``, which is what
+    :class:`~sktransfer.ImageEmbedder` returns with ``n_views`` above 1. Each view is a training
+    row of its own, with the target and the sample weight of its sample. Whatever splits, draws or
+    weighs samples around this classifier sees images, never single views. Input of two dimensions
+    passes unchanged to the classifier.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any scikit-learn classifier of rows; ``fit`` clones it.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted classifier.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features of each view.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X has names that are all strings.
+
+    See Also
+    --------
+    sktransfer.make_transfer_pipeline : Inserts this classifier where there are views.
+    sktransfer.ImageEmbedder : Embeds several views of each image.
+
+    Notes
+    -----
+    Steps that take two dimensions only, such as ``StandardScaler``, belong inside:
+    ``MultiViewClassifier(make_pipeline(StandardScaler(), LogisticRegression()))``.
+
+    What splits its training data (a search, a stack, a calibration) belongs around:
+    ``GridSearchCV(MultiViewClassifier(LogisticRegression()), {"estimator__C": [0.1, 1.0]})``.
+    Inside, it would have views of one image on both sides of a split, so ``fit`` refuses an
+    estimator with a parameter ``cv``. Switch off ``early_stopping`` of ``SGDClassifier`` and
+    ``oob_score`` of forests, which hold out rows as well. ``HeadClassifier`` keeps views together:
+    if the estimator's ``fit`` has a parameter ``groups``, it receives the number of the sample of
+    each row.
+
+    With v views, the classifier sees v times as many rows. A penalty that is weighed against the
+    sum over rows has less influence: ``LogisticRegression(C=1 / v)`` corresponds to ``C=1.0``
+    without views.
+
+    ``predict`` uses the mean of ``predict_proba`` over views, or that of ``decision_function`` with
+    one column for each class, or else takes the class that most views vote for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sktransfer import MultiViewClassifier
+    >>> X = np.random.default_rng(0).normal(size=(40, 4, 8))
+    >>> y = (X.mean(axis=(1, 2)) > 0).astype(int)
+    >>> model = MultiViewClassifier(LogisticRegression()).fit(X, y)
+    >>> model.predict_proba(X).shape
+    (40, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods("fit")]}
+    # Metadata goes to the wrapped classifier.
+    __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
+    __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, **fit_params):
+        """Fit the classifier on all views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; each view has the weight of its sample.
+        **fit_params
+            Further parameters of the classifier's ``fit``. Arrays with a value for each sample are
+            repeated for its views, and ``X_val`` may have three dimensions as well.
+
+        Returns
+        -------
+        MultiViewClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If the classifier would split views of one sample.
+        """
+        params = self._route("fit", sample_weight, fit_params)
+        if _n_views(X) is not None:
+            _check_splits_nothing(self.estimator)
+            groups = _groups_parameter(self.estimator)
+            if groups is not None:
+                params.setdefault(groups, np.arange(len(X)))
+        X, y, params = _flatten(X, y, params)
+        self.estimator_ = clone(self.estimator).fit(X, y, **params)
+        return self
+
+    @available_if(_estimator_has("partial_fit"))
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None, **fit_params):
+        """Train the classifier on another batch of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Targets.
+        classes : array-like of shape (n_classes,), default=None
+            All classes; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; each view has the weight of its sample.
+        **fit_params
+            Further parameters of the classifier's ``partial_fit``.
+
+        Returns
+        -------
+        MultiViewClassifier
+            The fitted classifier.
+        """
+        if classes is not None:
+            fit_params = {**fit_params, "classes": classes}
+        params = self._route("partial_fit", sample_weight, fit_params)
+        X, y, params = _flatten(X, y, params)
+        if not hasattr(self, "estimator_"):
+            self.estimator_ = clone(self.estimator)
+        self.estimator_.partial_fit(X, y, **params)
+        return self
+
+    def predict(self, X):
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The class with the highest mean over views, or each label above the threshold.
+        """
+        check_is_fitted(self)
+        if _n_views(X) is None:
+            return self.estimator_.predict(X)
+        if hasattr(self.estimator_, "predict_proba"):
+            values, threshold = self._mean("predict_proba", X), 0.5
+        elif hasattr(self.estimator_, "decision_function"):
+            values, threshold = self._mean("decision_function", X), 0.0
+        else:
+            return self._vote(X)
+        if isinstance(values, list):
+            codes = [value.argmax(axis=1) for value in values]
+            return np.column_stack([c[i] for c, i in zip(self.classes_, codes, strict=True)])
+        if self.estimator_.predict(_rows(X[:1])).ndim == 2:  # several labels
+            return (values > threshold).astype(int)
+        if values.ndim == 1:
+            return self.classes_[(values > threshold).astype(int)]
+        return self.classes_[values.argmax(axis=1)]
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X):
+        """Predict probabilities, averaged over views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or list of such arrays
+            In the form that the classifier returns.
+        """
+        return self._mean("predict_proba", X)
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X):
+        """Compute decision values, averaged over views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            In the form that the classifier returns.
+        """
+        return self._mean("decision_function", X)
+
+    @property
+    def classes_(self):
+        """Class labels."""
+        return self.estimator_.classes_
+
+    @property
+    def n_features_in_(self):
+        """Number of features of each view."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features."""
+        return self.estimator_.feature_names_in_
+
+    def get_metadata_routing(self):
+        """Return how metadata reaches the wrapped classifier.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+            ``fit`` and ``partial_fit`` pass it to the same method of the classifier.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        if hasattr(self.estimator, "partial_fit"):
+            mapping.add(caller="partial_fit", callee="partial_fit")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(estimator=self.estimator, method_mapping=mapping)
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.input_tags.three_d_array = True
+        tags.classifier_tags = inner.classifier_tags or tags.classifier_tags
+        return tags
+
+    def _route(self, method, sample_weight, params):
+        if sample_weight is not None:
+            params = {**params, "sample_weight": sample_weight}
+        if routing_enabled():
+            return dict(process_routing(self, method, **params).estimator[method])
+        return dict(params)
+
+    def _mean(self, method, X):
+        check_is_fitted(self)
+        predict, n_views = getattr(self.estimator_, method), _n_views(X)
+        if n_views is None:
+            return predict(X)
+        values = predict(_rows(X))
+        if isinstance(values, list):  # one array for each output, as forests return
+            return [_by_sample(value, n_views).mean(axis=1) for value in values]
+        return _by_sample(values, n_views).mean(axis=1)
+
+    def _vote(self, X):
+        votes = _by_sample(self.estimator_.predict(_rows(X)), _n_views(X))
+        if votes.ndim == 3:
+            return (votes.mean(axis=1) > 0.5).astype(votes.dtype)
+        counts = [(votes == label).sum(axis=1) for label in self.classes_]
+        return self.classes_[np.argmax(counts, axis=0)]
+
+
+def _n_views(X):
+    """Number of views of each sample; None where X has a row for each sample."""
+    return X.shape[1] if getattr(X, "ndim", 2) == 3 else None
+
+
+def _rows(X):
+    return np.asarray(X).reshape(-1, X.shape[2])
+
+
+def _by_sample(values, n_views):
+    values = np.asarray(values)
+    return values.reshape(-1, n_views, *values.shape[1:])
+
+
+def _flatten(X, y, params):
+    """Give each view of a sample a row, also in ``X_val``."""
+    params, X_val = dict(params), params.get("X_val")
+    if _n_views(X_val) is not None:
+        params["X_val"] = _rows(X_val)
+        params["y_val"] = np.repeat(params["y_val"], _n_views(X_val), axis=0)
+    if _n_views(X) is None:
+        return X, y, params
+    check_consistent_length(X, y)
+    sample_of = np.repeat(np.arange(len(X)), _n_views(X))
+    for name in params.keys() - {"X_val", "y_val", "classes"}:
+        value = params[name]
+        is_rows = is_arraylike(value) and not isinstance(value, (str, dict))
+        if is_rows and num_samples(value) == len(X):
+            params[name] = safe_indexing(value, sample_of)
+    return _rows(X), None if y is None else safe_indexing(y, sample_of), params
+
+
+def _groups_parameter(estimator):
+    """Name under which ``fit`` takes groups of rows; None if it takes none."""
+    name = "groups"
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        name = name if routing_enabled() else f"{step}__{name}"
+    return name if has_fit_parameter(estimator, "groups") else None
+
+
+def _check_splits_nothing(estimator):
+    for name, value in estimator.get_params(deep=True).items():
+        prefix, _, parameter = name.rpartition("__")
+        if parameter == "cv" and value != "prefit":
+            culprit = type(estimator.get_params()[prefix] if prefix else estimator).__name__
+            raise ValueError(
+                f"{culprit} inside MultiViewClassifier would split rows, which are single views "
+                "there, and have views of one image on both sides. Put it around instead, for "
+                "example GridSearchCV(MultiViewClassifier(LogisticRegression()), "
+                '{"estimator__C": [0.1, 1.0]}).'
+            )
