@@ -1,4 +1,4 @@
-"""What every benchmark prints about where it ran."""
+"""The line about the machine that every benchmark prints."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 
 def machine(*packages):
-    """Return one line about the processor, the cores and the versions that matter."""
+    """Return one line with the processor, the cores, and the versions of Python and packages."""
     model = platform.processor() or "unknown processor"
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,15 +1,18 @@
-"""Test accuracy of the bundled backbones on four sets, beside raw pixels and random weights.
+"""Test accuracy of the bundled backbones on four data sets, next to raw pixels and random weights.
 
     python benchmarks/accuracy.py DATA              # frozen backbones and logistic regression
-    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, all in a stack
+    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stack of all
 
-DATA holds ``scenes/train`` and ``scenes/test`` (class folders), ``cars/images`` with
-``cars/labels.csv`` (filename, model, split), ``dogs/train`` and ``dogs/test`` with
-``dogs/labels.csv`` and ``dogs/test_labels.csv`` (id, breed). The fourth set is the digits of
-scikit-learn.
+DATA contains:
 
-Everything is chosen by cross-validation on the training part; the test part is looked at by the
-model that was chosen: once, or with ``--ways`` once for each of five seeds.
+- ``scenes/train`` and ``scenes/test``: class folders;
+- ``cars/images`` with ``cars/labels.csv`` (filename, model, split);
+- ``dogs/train`` and ``dogs/test`` with ``dogs/labels.csv``, ``dogs/test_labels.csv`` (id, breed).
+
+The fourth set is scikit-learn's digits.
+
+Cross-validation on the training part chooses everything. Only the chosen model is evaluated on the
+test part: once, or with ``--ways`` once for each of five seeds.
 """
 
 import argparse
@@ -91,7 +94,7 @@ def digits(root):
 
 
 SETS = {"scenes": scenes, "cars": cars, "dogs": dogs, "digits": digits}
-#: Nobody would mirror or crop a digit.
+#: A mirrored or cropped digit may be a different digit.
 WITH_VIEWS = ("scenes", "cars", "dogs")
 
 
@@ -99,7 +102,7 @@ WITH_VIEWS = ("scenes", "cars", "dogs")
 
 
 class RawPixels(TransformerMixin, BaseEstimator):
-    """The images themselves, squashed to 32 x 32 pixels."""
+    """The pixels of the images, squashed to 32 x 32."""
 
     def fit(self, X, y=None):
         return self
@@ -129,7 +132,7 @@ def tuned():
 
 
 def stack_of(strengths):
-    """The stack of both, each branch with its own strength."""
+    """The stack of both backbones, with one strength per branch."""
     stack = make_transfer_stack(BACKBONES, head(), LogisticRegression(max_iter=500), cv=folds())
     return stack.set_params(
         **{f"{name}__head__logisticregression__C": C for name, C in strengths.items()}
@@ -137,7 +140,7 @@ def stack_of(strengths):
 
 
 def tuned_stack(strengths):
-    """Grid search over how a stack combines its branches."""
+    """Grid search over how the stack combines its branches."""
     stack = stack_of(strengths)
     grid = {
         "stack_method": ["predict_proba", "decision_function"],
@@ -147,8 +150,8 @@ def tuned_stack(strengths):
 
 
 def tuned_views(strengths, combination):
-    """Grid search over what views of an image the stack learns from and predicts from."""
-    # So many times the rows: a penalty against their sum has to grow as they do.
+    """Grid search over the augmentation of a stack that trains on and predicts from views."""
+    # Views multiply the rows, so a penalty against the sum over rows must grow in proportion.
     strengths = {name: C / N_VIEWS for name, C in strengths.items()}
     stack = stack_of(strengths).set_params(**combination)
     C = stack.get_params()["final_estimator__C"]
@@ -158,7 +161,7 @@ def tuned_views(strengths, combination):
 
 
 def singles():
-    """Name and features of every row of the table but the stack."""
+    """Name and features of every row of the table except the stacks."""
     yield "raw pixels", RawPixels()
     for name in BACKBONES:
         yield f"{name}, random weights", ImageEmbedder(name, weights=None)
@@ -191,18 +194,18 @@ def scores(search, test, y_test):
     return search.best_score_, search.score(test, y_test)
 
 
-# ------------------------------------------------------------ views, fine-tuning and all of it
+# ----------------------------------------------------------- views, fine-tuning and their stack
 
 
 def ways(seed):
-    """Estimator and grid of each way to use the bundled backbones but the stack."""
+    """Estimator and grid of each way to use the bundled backbones, except the stack."""
     frozen = make_transfer_pipeline(head=HeadClassifier(random_state=seed))
     views = AugmentedClassifier(frozen, n_views=4, n_test_views=4, random_state=seed)
     tuned = FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed)
     backbones = {"embedder__backbone": BACKBONES}
     return {
         "frozen": (frozen, backbones),
-        "frozen, views and TTA": (
+        "frozen, with views": (
             views,
             {f"estimator__{key}": value for key, value in backbones.items()}
             | {"augmentation": ["flip", "crop"]},
@@ -212,7 +215,7 @@ def ways(seed):
 
 
 def choose(data):
-    """Yield (way, parameters, cross-validated accuracy, seconds), chosen on the training part."""
+    """Yield (way, best parameters, cross-validated accuracy, seconds) from the training part."""
     train, y_train, _, _ = data
     for way, (estimator, grid) in ways(seed=0).items():
         begun = time.perf_counter()
@@ -222,7 +225,7 @@ def choose(data):
 
 
 def chosen(way, params, seed):
-    """The estimator of a way with the parameters that were chosen, or all of them in a stack."""
+    """The estimator of a way with its chosen parameters, or the stack of all."""
     if way in params:
         return ways(seed)[way][0].set_params(**params[way])
     branches = [(name, chosen(name, params, seed)) for name in params]
@@ -230,7 +233,7 @@ def chosen(way, params, seed):
 
 
 def test_score(way, params, seed, data):
-    """(accuracy on the test part, seconds of the fit) of one seed."""
+    """(test accuracy, seconds of the fit) for one seed."""
     train, y_train, test, y_test = data
     begun = time.perf_counter()
     model = chosen(way, params, seed).fit(train, y_train)
@@ -238,7 +241,7 @@ def test_score(way, params, seed, data):
 
 
 def compare_ways(name, data, n_seeds):
-    """Print a row for each way: what was chosen, its accuracy, and its gain over frozen."""
+    """Print a row for each way: chosen parameters, accuracy, and gain over frozen."""
     rows = {way: rest for way, *rest in choose(data)}
     params = {way: rest[0] for way, rest in rows.items()}
     rows["stack of all"] = ("", None, 0.0)
@@ -265,9 +268,9 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(
-        "--ways", action="store_true", help="views, fine-tuning, and all in a stack"
+        "--ways", action="store_true", help="compare views, fine-tuning and a stack"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="of the ways")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
     warnings.simplefilter("ignore", RandomWeightsWarning)
     print(machine("openvino"), "\n")

@@ -1,11 +1,11 @@
-"""How much the store costs: looking embeddings up, and recognising files that have not changed.
+"""Cost of the cache: looking up embeddings, and recognizing unchanged files.
 
-    python benchmarks/store.py [--rows 10000] [--features 2048] [--repeats 3]
+    python benchmarks/cache.py [--rows 10000] [--features 2048] [--repeats 3]
 
-Prints a table, with seconds on the clock and on a processor, and exits with 1 when the former are
-above their limit; on a busy machine the clock counts what others do as well. "Fresh process" is
-timed inside a process that has imported the package and done nothing else; the operating system
-may still hold the file in its own cache.
+Prints a table of wall-clock and processor seconds. Exits with 1 if a wall-clock time exceeds its
+limit; on a busy machine, wall-clock time includes the work of other programs. "Fresh process" is
+timed in a process that has imported the package and done nothing else. The operating system may
+still have the file in its own cache.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import sktransfer
 from sktransfer.cache import EmbeddingCache, embed_once
 
-#: Seconds that 10,000 rows of 2,048 floats, or 10,000 paths, may take.
+#: Maximum seconds for 10,000 rows of 2,048 floats, or for 10,000 paths.
 LIMITS = {
     "lookup from disk, fresh process": 0.5,
     "lookup from memory": 0.1,
@@ -37,37 +37,37 @@ def keys(n_rows, first=0):
     return [blake2b(str(first + i).encode(), digest_size=20).digest() for i in range(n_rows)]
 
 
-def store(root, n_features):
+def embedding_cache(root, n_features):
     return EmbeddingCache("benchmark", n_features, root=root, description="benchmark")
 
 
 def unwanted(positions):
-    raise RuntimeError("A row that should be stored is not.")
+    raise RuntimeError("A row is missing from the cache.")
 
 
 def timed(function):
-    """Seconds on the clock, and of this process on a processor."""
+    """Wall-clock seconds, and processor seconds of this process."""
     clock, processor = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - clock, time.process_time() - processor
 
 
 def look_up(root, n_rows, n_features):
-    """Times of a first and of later lookups in this process."""
+    """Times of the first and of later lookups in this process."""
     wanted = keys(n_rows)
     options = {"batch_size": 64, "share_work": False}
     return [
-        timed(lambda: embed_once(store(root, n_features), wanted, unwanted, **options))
+        timed(lambda: embed_once(embedding_cache(root, n_features), wanted, unwanted, **options))
         for _ in range(4)
     ]
 
 
 def write(root, n_rows, n_features, first=0, batch_size=64):
-    """Times that storing rows takes, with a commit for every half batch."""
+    """Time to write rows, with a commit every half batch."""
     rows = np.random.default_rng(0).normal(size=(n_rows, n_features)).astype(np.float32)
     return timed(
         lambda: embed_once(
-            store(root, n_features),
+            embedding_cache(root, n_features),
             keys(n_rows, first),
             lambda positions: ((position, rows[position]) for position in positions),
             batch_size=batch_size,
@@ -84,15 +84,15 @@ def make_files(folder, n_files):
 
 
 def digest_paths(root, folder):
-    """Times of a first and of a second look at all files in this process."""
-    from sktransfer.images import digest_images  # imports torch, which nothing else here needs
+    """Times of the first and the second digest of all files in this process."""
+    from sktransfer.images import digest_images  # imports torch, which nothing else needs here
 
     paths = sorted(map(str, folder.iterdir()))
     return [timed(lambda: digest_images(paths, root)) for _ in range(2)]
 
 
 def stream(root, n_rows, n_features):
-    """Megabytes by which this process grows while it streams ten sets, after the first two."""
+    """Growth of this process in MB while it streams ten sets, after the first two."""
     sizes = []
     for block in range(12):
         write(root, n_rows, n_features, first=block * n_rows, batch_size=n_rows)
@@ -101,7 +101,7 @@ def stream(root, n_rows, n_features):
 
 
 def in_fresh_process(function, *arguments, **environment):
-    """Run one of the functions above in a process of its own."""
+    """Run one of the functions above in a new process."""
     command = [sys.executable, __file__, "--child", function.__name__, *map(str, arguments)]
     path = str(Path(sktransfer.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": path} | environment
@@ -116,12 +116,12 @@ def child(name, arguments):
 
 
 def measure(folder, n_rows, n_features, repeats):
-    figures = {"storing, a commit for every 32 rows": write(folder, n_rows, n_features)}
+    figures = {"write, a commit every 32 rows": write(folder, n_rows, n_features)}
     lookups = [in_fresh_process(look_up, folder, n_rows, n_features) for _ in range(repeats)]
     figures["lookup from disk, fresh process"] = min(times[0] for times in lookups)
     figures["lookup from memory"] = min(min(times[1:]) for times in lookups)
     make_files(folder / "files", n_rows)
-    time.sleep(2.1)  # files changed more recently are not remembered
+    time.sleep(2.1)  # digests of files changed more recently are not kept
     new, again = in_fresh_process(digest_paths, folder, folder / "files")
     figures["digests of new paths"] = new
     figures["digests of unchanged paths, same process"] = again
@@ -131,7 +131,7 @@ def measure(folder, n_rows, n_features, repeats):
 
 
 def report(figures):
-    """Print the figures; return whether all are within their limits."""
+    """Print the figures and return whether all are within their limits."""
     print(
         f"| {'what':41} | seconds | processor | limit |\n|{'-' * 43}|--------:|----------:|------:|"
     )

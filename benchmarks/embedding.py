@@ -1,16 +1,16 @@
-"""Images per second from JPEG files to embeddings, beside peers and beside two limits.
+"""Images per second from JPEG files to embeddings, next to other packages and two limits.
 
-Every contender is a process of its own that is kept waiting; rounds go through all of them in turn,
-and the least time of each counts, so that other work on the machine disturbs the ratios little.
-Networks have random weights, which cost the same as trained ones.
+Every contender runs in its own process. Each round runs all contenders in turn, and the least time
+of each counts, so other work on the machine affects the ratios little. Networks have random
+weights, which cost the same as trained weights.
 
-    python benchmarks/embedding.py PHOTOGRAPHS [--networks resnet50,mobilenet_v2]
-    python benchmarks/embedding.py PHOTOGRAPHS --memory     # 2,000 images against 20,000
-    python benchmarks/embedding.py PHOTOGRAPHS --start      # import, and the first embedding
-    python benchmarks/embedding.py PHOTOGRAPHS --make FOLDER --number 2000 --size 768x512
+    python benchmarks/embedding.py FOLDER [--networks resnet50,mobilenet_v2]
+    python benchmarks/embedding.py FOLDER --memory     # memory for 2,000 and 20,000 images
+    python benchmarks/embedding.py FOLDER --start      # time to import and to load
+    python benchmarks/embedding.py FOLDER --make OUTPUT --number 2000 --size 768x512
 
-PHOTOGRAPHS is a folder with JPEG files, searched recursively. ``--make`` draws crops from them,
-scales them to one size and writes that many different files, for use as PHOTOGRAPHS.
+FOLDER is a folder with JPEG files, searched recursively. ``--make`` writes a folder of
+different JPEG files of one size, made of random crops of FOLDER.
 """
 
 import argparse
@@ -34,19 +34,19 @@ TIMM_NAMES = {"resnet50": "resnet50", "mobilenet_v2": "mobilenetv2_100"}
 OURS = ("torch float32", "torch bfloat16", "openvino float32", "openvino bfloat16")
 
 
-def photographs(folder, number):
-    """``number`` JPEG files of a folder, spread over it."""
+def image_files(folder, number):
+    """``number`` JPEG files, evenly spread over a folder."""
     files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not files:
-        raise SystemExit(f"{folder} holds no JPEG file")
+        raise SystemExit(f"{folder} contains no JPEG file")
     return [str(files[i]) for i in np.linspace(0, len(files) - 1, number).astype(int)]
 
 
 def make(source, folder, number, size):
-    """Write different images of one size, made of crops from the source's."""
+    """Write different images of one size, made of random crops of the source images."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    for position, file in enumerate(photographs(source, number)):
+    for position, file in enumerate(image_files(source, number)):
         image = Image.open(file).convert("RGB")
         box = (*(rng.uniform(0, 0.2, 2) * image.size), *(rng.uniform(0.8, 1, 2) * image.size))
         image.resize(size, Image.LANCZOS, box=box).save(folder / f"{position:06}.jpg", quality=90)
@@ -62,7 +62,7 @@ def spec_of(network):
 
 
 def ours(network, engine, precision, device):
-    """ImageEmbedder, without a store."""
+    """ImageEmbedder without a cache."""
     from sktransfer import ImageEmbedder
 
     embedder = ImageEmbedder(
@@ -118,12 +118,12 @@ def tutorial(network, device):
 
 
 def embetter(network):
-    """The pipeline of embetter as it comes, with ``pretrained=False``."""
+    """The pipeline of embetter with default settings and random weights."""
     import timm
     from embetter.vision import ImageLoader, TimmEncoder
     from sklearn.pipeline import make_pipeline
 
-    # Its constructor downloads weights; timm is told not to for the moment of building it.
+    # Its constructor downloads weights, so timm is patched while it runs.
     create = timm.create_model
     timm.create_model = lambda *args, **kwargs: create(*args, **{**kwargs, "pretrained": False})
     try:
@@ -134,7 +134,7 @@ def embetter(network):
 
 
 def decoding(network):
-    """Limit: reading, decoding and fitting to the network alone, with all threads."""
+    """Limit: reading, decoding and resizing alone, with all threads."""
     from sktransfer._utils._threads import map_unordered, single_threaded_kernels
     from sktransfer.images import decode_image, fit_to_network
 
@@ -153,7 +153,7 @@ def decoding(network):
 
 
 def bare_openvino(network, precision, batch):
-    """Limit: OpenVINO's own asynchronous queue at its throughput settings, on ready tensors."""
+    """Limit: OpenVINO's asynchronous queue with its throughput settings, on ready tensors."""
     import openvino
 
     from sktransfer.backbones import load_backbone
@@ -179,7 +179,7 @@ def bare_openvino(network, precision, batch):
 
 def bare_cuda(network, precision):
     """Limit: the network on CUDA at one precision, on ready tensors."""
-    from sktransfer._engine._embedding._runners import TorchRunner, resolve_runtime
+    from sktransfer._engine._runners import TorchRunner, resolve_runtime
     from sktransfer.backbones import load_backbone
 
     spec = spec_of(network)
@@ -197,7 +197,7 @@ def bare_cuda(network, precision):
 
 
 def build(name, network):
-    """The function of a contender, by the name in the table."""
+    """The function of a contender, by its name in the table."""
     words = name.split()
     if name == "tutorial loop":
         return tutorial(network, "cpu")
@@ -217,7 +217,7 @@ def build(name, network):
 
 
 def contenders(network):
-    """Names of all that are compared for a network on this machine."""
+    """Names of all contenders for a network on this machine."""
     names = [*OURS, "tutorial loop"]
     if network in TIMM_NAMES:
         names.append("embetter")
@@ -235,7 +235,7 @@ def contenders(network):
 
 
 class Contender:
-    """A process that waits for the word to go."""
+    """A process that runs a contender on request."""
 
     def __init__(self, name, network, files):
         self.name, self.n_files, self.seconds, self.peak = name, len(files), [], 0
@@ -268,9 +268,9 @@ class Contender:
 
 
 def contend(name, network):
-    """Body of a contender's process: build, warm up, then run whenever told."""
+    """Body of a contender's process: build, warm up, then run on request."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to stderr
+    os.dup2(2, 1)  # output of libraries goes to stderr
     files = json.loads(sys.stdin.readline())
     run = build(name, network)
     run(files[:32])
@@ -284,7 +284,7 @@ def contend(name, network):
 
 
 def race(network, files, rounds):
-    """Run all contenders in turn, ``rounds`` times, and return them by name."""
+    """Run all contenders in turn, ``rounds`` times. Return them by name."""
     running = [Contender(name, network, files) for name in contenders(network)]
     for _ in range(rounds):
         for contender in running:
@@ -295,7 +295,7 @@ def race(network, files, rounds):
 
 
 def limit_of(name, results):
-    """The slower of the bare forward pass at the same precision and decoding alone."""
+    """The lower rate of decoding alone and the bare forward pass at the same precision."""
     precision = name.split()[1]
     where = "limit: cuda" if name.startswith("cuda") else "limit: openvino"
     bare = max(c.rate for n, c in results.items() if n.startswith(f"{where} {precision}"))
@@ -318,10 +318,10 @@ def report(network, results):
 
 
 def memory(folder, network):
-    """Peak memory beyond the output for 2,000 and for 20,000 images, each in a new process."""
+    """Print peak memory beyond the output for 2,000 and 20,000 images, each in a new process."""
     print(f"\n{network}: peak memory beyond the output array\n\n| images | MB |\n|---|---|")
     for number in (2_000, 20_000):
-        contender = Contender("torch float32", network, photographs(folder, number))
+        contender = Contender("torch float32", network, image_files(folder, number))
         contender.go()
         contender.stop()
         output = number * spec_of(network).n_features * 4 / 2**20
@@ -340,10 +340,10 @@ print(imported - begun, time.perf_counter() - imported)
 
 
 def start(networks, rounds=5):
-    """Seconds of importing beyond torch, torchvision and scikit-learn, and of loading a network."""
+    """Print the time to import (beyond torch, torchvision, scikit-learn) and to load a network."""
     print("\n| | import sktransfer, s | load the network, s |\n|---|---|---|")
     for network in networks:
-        if network not in TIMM_NAMES:  # the others would have to be downloaded
+        if network not in TIMM_NAMES:  # the others need a download
             program = START.format(network=network)
             command = [sys.executable, "-c", program]
             runs = [subprocess.check_output(command, text=True).split() for _ in range(rounds)]
@@ -353,9 +353,9 @@ def start(networks, rounds=5):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--number", type=int, default=400, help="images in a round")
+    parser.add_argument("--number", type=int, default=400, help="images per round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--start", action="store_true")
@@ -366,15 +366,15 @@ def main():
     if args.contender:
         return contend(args.contender, args.networks)
     if args.make:
-        return make(args.photographs, args.make, args.number, tuple(map(int, args.size.split("x"))))
+        return make(args.folder, args.make, args.number, tuple(map(int, args.size.split("x"))))
     print(machine("torchvision", "openvino", "embetter"))
     if args.start:
         return start(args.networks.split(","))
     for network in args.networks.split(","):
         if args.memory:
-            memory(args.photographs, network)
+            memory(args.folder, network)
         else:
-            report(network, race(network, photographs(args.photographs, args.number), args.rounds))
+            report(network, race(network, image_files(args.folder, args.number), args.rounds))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Fine-tuning: throughput beside a plain torch loop, and what keeping outputs saves.
+"""Speed of fine-tuning next to a plain torch loop, and what keeping frozen outputs saves.
 
-    python benchmarks/finetuning.py [--backbone resnet18] [--trainable_stages 1] [--images 256]
+    python benchmarks/finetuning.py [--backbone resnet18] [--trainable-stages 1] [--images 256]
 
-Images are drawn, by `make_shapes`; `--weights none` saves a download: time depends on neither.
-The plain loop is what a tutorial would write for the same work: channels_last, autocast on a GPU,
-the frozen part without gradients, images in memory; it runs the whole network in each epoch.
+Images come from `make_shapes`. `--weights none` avoids a download. Neither affects the time. The
+plain loop does the same work as in a tutorial: channels_last, autocast on a GPU, the frozen part
+without gradients, images in memory. It runs the whole network in each epoch.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH_SIZE = 32
 
 
 def plain_loop(spec, n_unfrozen, pixels, codes, n_classes, device, epochs):
-    """Seconds of each epoch of a loop by hand, with autocast where the device is a GPU."""
+    """Seconds of each epoch of the plain loop, with autocast on a GPU."""
     lower, upper = split_backbone(load_backbone(spec), n_unfrozen)
     model = nn.Sequential(upper.train(), nn.Linear(spec.n_features, n_classes))
     lower, model = (m.to(device, memory_format=torch.channels_last) for m in (lower, model))
@@ -51,7 +51,7 @@ def plain_loop(spec, n_unfrozen, pixels, codes, n_classes, device, epochs):
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        float(total)  # waits for the device
+        float(total)  # wait for the device
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -82,8 +82,8 @@ def line(name, seconds, n_samples, extra=""):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="tiny_mobilenet")
-    parser.add_argument("--weights", default="DEFAULT", help='"none" for random ones')
-    parser.add_argument("--trainable_stages", default="1", help='a number of stages, or "all"')
+    parser.add_argument("--weights", default="DEFAULT", help='"none" for random weights')
+    parser.add_argument("--trainable-stages", default="1", help='a number of stages, or "all"')
     parser.add_argument("--image-size", type=int, default=None)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)

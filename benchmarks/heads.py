@@ -1,18 +1,21 @@
-"""Time and accuracy of heads, side by side.
+"""Time and accuracy of heads next to their alternatives.
 
-Prints three tables: seconds for one epoch on 10,000 embeddings of 2,048 numbers, in a plain torch
-loop, in ``HeadClassifier`` and in ``skorch.NeuralNetClassifier`` as it comes; a whole fit beside
-scikit-learn's ``LogisticRegression``; and, with ``--data``, cross-validated accuracy of a default
-head beside a tuned logistic regression on the embeddings of the bundled backbones. With
-``--stopping`` it prints another one instead: heads with a hidden layer at several learning rates,
-without and with early stopping.
+Prints three tables:
+
+- one epoch on 10,000 embeddings of 2,048 values: a plain torch loop, ``HeadClassifier`` and
+  ``skorch.NeuralNetClassifier`` with default settings;
+- a whole fit of heads and of scikit-learn's ``LogisticRegression``;
+- with ``--data``: cross-validated accuracy of a default head and of a tuned logistic regression on
+  the embeddings of the bundled backbones.
+
+With ``--stopping``, it prints another table instead: heads with a hidden layer at several learning
+rates, with and without early stopping.
 
     python benchmarks/heads.py [--data DATA]     # DATA as for benchmarks/accuracy.py
     python benchmarks/heads.py --data DATA --stopping
 
-Rounds are interleaved and the least time of several counts, so that other work on the machine
-disturbs the ratios little; on a machine that never rests, set OMP_NUM_THREADS=1 and read the
-processor seconds.
+Rounds are interleaved and the least time of several counts, so other work on the machine affects
+the ratios little. On a busy machine, set OMP_NUM_THREADS=1 and read the processor seconds.
 """
 
 import argparse
@@ -32,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import ImageEmbedder
-from sktransfer._training._net._net import TensorRows
+from sktransfer._training._net import TensorRows
 from sktransfer.heads import HeadClassifier
 
 N_ROWS, N_FEATURES, N_CLASSES, BATCH = 10_000, 2_048, 10, 128
@@ -47,7 +50,7 @@ def embeddings(n_rows=N_ROWS):
 
 
 def plain_epoch(X, y):
-    """Return a function that trains a linear layer for one epoch, as one writes it by hand."""
+    """Return a function that trains a linear layer for one epoch in a plain loop."""
     X, y = torch.from_numpy(X), torch.from_numpy(y)
     layer = torch.nn.Linear(N_FEATURES, N_CLASSES)
     optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -64,14 +67,14 @@ def plain_epoch(X, y):
 def head_epoch(X, y):
     """Return a function that trains a default head for one more epoch."""
     net = HeadClassifier(max_epochs=1, batch_size=BATCH, random_state=0).fit(X, y).net_
-    rows = TensorRows(torch.from_numpy(X), torch.from_numpy(y))  # scaled once and not each epoch
+    rows = TensorRows(torch.from_numpy(X), torch.from_numpy(y))  # scaled once, not in each epoch
     return lambda: net.train_on(rows, None, 1)
 
 
 def skorch_epoch(X, y):
-    """Return a function that trains skorch's own classifier on the same rows for one epoch.
+    """Return a function that trains skorch's classifier on the same rows for one epoch.
 
-    Only its split is taken from it, which would leave it a fifth fewer rows to train on.
+    Its validation split is switched off, because it would leave a fifth fewer training rows.
     """
     net = skorch.NeuralNetClassifier(
         torch.nn.Linear,
@@ -100,7 +103,7 @@ def least_seconds(functions, rounds):
 
 
 def epoch_table(rounds):
-    """Print seconds for one epoch and their ratios."""
+    """Print the time of one epoch, and ratios."""
     X, y = embeddings()
     epochs = {
         "plain torch loop": plain_epoch(X, y),
@@ -118,7 +121,7 @@ def epoch_table(rounds):
 
 
 def fit_table():
-    """Print seconds and held-out accuracy of whole fits."""
+    """Print time and held-out accuracy of whole fits."""
     X, y = embeddings(N_ROWS + 2_000)
     models = {
         "HeadClassifier()": HeadClassifier(random_state=0),
@@ -126,7 +129,7 @@ def fit_table():
         "LogisticRegression(C=1)": LogisticRegression(max_iter=1000),
         "LogisticRegression(C=0.001)": LogisticRegression(C=0.001, max_iter=1000),
     }
-    print(f"\n| whole fit, {N_ROWS} × {N_FEATURES} | seconds | accuracy on 2000 others |")
+    print(f"\n| whole fit, {N_ROWS} × {N_FEATURES} | seconds | accuracy on 2000 other rows |")
     print("|---|---|---|")
     for name, model in models.items():
         start = time.perf_counter()
@@ -137,7 +140,7 @@ def fit_table():
 
 
 def tuned_logistic_regression(X, y, cv):
-    """Return the best cross-validated accuracy over C, on raw and on standardised features."""
+    """Return the best cross-validated accuracy over C, on raw and standardized features."""
     raw = LogisticRegression(max_iter=1000)
     standardised = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     searches = [
@@ -148,7 +151,7 @@ def tuned_logistic_regression(X, y, cv):
 
 
 def accuracy_table(root):
-    """Print the cross-validated accuracy of heads on embeddings of photographs."""
+    """Print the cross-validated accuracy of heads on embeddings of images."""
     print("\n| 5-fold accuracy, training part | HeadClassifier() | tuned LogisticRegression |")
     print("|---|---|---|")
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -162,7 +165,7 @@ def accuracy_table(root):
 
 
 def stopping_table(root):
-    """Print the accuracy of heads with a hidden layer by learning rate and by when they stop."""
+    """Print the accuracy of heads with a hidden layer by learning rate and stopping rule."""
     heads = {"256": {}, "256, dropout, batch norm": {"dropout": 0.3, "batch_norm": True}}
     stops = [{}, *({"early_stopping": True, "scoring": s} for s in ("loss", "accuracy"))]
     print("\n| 5-fold accuracy, training part | hidden units | lr | all epochs ", end="")
@@ -180,10 +183,10 @@ def stopping_table(root):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="photographs to cross-validate on")
+    parser.add_argument("--data", type=Path, help="images to cross-validate on")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the epoch table")
-    parser.add_argument("--skip-fits", action="store_true", help="leave out the table of fits")
-    parser.add_argument("--stopping", action="store_true", help="the table of early stopping alone")
+    parser.add_argument("--skip-fits", action="store_true", help="skip the table of fits")
+    parser.add_argument("--stopping", action="store_true", help="print the stopping table only")
     args = parser.parse_args()
     print(machine("skorch"))
     if args.stopping:

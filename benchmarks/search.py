@@ -1,15 +1,15 @@
-"""What a search and a cross-validated stack cost beyond embedding every image once.
+"""Cost of a search and of a cross-validated stack beyond embedding every image once.
 
-Three ways to do the same work, each in fresh processes and in turn:
+There are two tasks: a ``GridSearchCV`` of 20 values of C in 5 folds, and 5-fold cross-validation of
+a stack of two backbones with 5 inner folds. Each is done in three ways, in turn and in new
+processes:
 
-- ``sktransfer``: a ``GridSearchCV`` of 20 values of C in 5 folds over a pipeline of images, and
-  5-fold cross-validation of a stack of two backbones with 5 inner folds; cold, then warm in a
-  new process, and cold with ``n_jobs=4``;
-- ``by hand``: one embedding pass for each backbone, then the same search on the embeddings;
-- ``no store``: the same search with ``cache=None``, on fewer images, as a pipeline behaves that
-  does not remember.
+- ``sktransfer``: on a pipeline of images, with an empty cache (cold), then again in a new process
+  (warm), and cold with ``n_jobs=4``;
+- ``by hand``: one embedding pass for each backbone, then the same task on the embeddings;
+- ``no cache``: on a pipeline with ``cache=None``, on fewer images.
 
-    python benchmarks/search.py PHOTOGRAPHS     # a folder of class folders
+    python benchmarks/search.py FOLDER     # a folder of class folders
 """
 
 import argparse
@@ -47,7 +47,7 @@ def search(estimator, name, n_jobs=None):
 
 
 def weights_of(backbones):
-    """Of networks that would have to be downloaded, random weights take the same time."""
+    """Pretrained weights if bundled, else random weights, which take the same time."""
     return "DEFAULT" if set(backbones) <= set(BUNDLED) else None
 
 
@@ -73,7 +73,7 @@ def stack_images(backbones, data, target, cache=True, n_jobs=None):
 
 
 def stack_by_hand(backbones, data, target):
-    """The same stack over columns of embeddings that lie side by side."""
+    """The same stack on embeddings in adjacent columns of one array."""
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import StackingClassifier
 
@@ -94,7 +94,7 @@ TASKS = {
 
 
 def count_images():
-    """Count what goes through networks in this process; returns a function that tells."""
+    """Count images that go through networks in this process. Return a function with the count."""
     seen, build, lock = [0], _engine.runner_for, threading.Lock()
 
     def runner_for(*args):
@@ -102,7 +102,7 @@ def count_images():
 
         def counted(pixels):
             with lock:
-                seen[0] += int((pixels.amax(dim=(1, 2, 3)) > 0).sum())  # black rows only fill up
+                seen[0] += int((pixels.amax(dim=(1, 2, 3)) > 0).sum())  # black rows are padding
             return runner(pixels)
 
         return counted
@@ -120,7 +120,7 @@ def images(folder, number):
 
 
 def child(way, task, folder, number, n_jobs, backbones):
-    """Do one piece of work in this process and print what it took."""
+    """Do one task in this process and print its time."""
     data, target = images(folder, number)
     seen = count_images()
     on_images, by_hand = TASKS[task]
@@ -128,16 +128,16 @@ def child(way, task, folder, number, n_jobs, backbones):
     if way == "by hand":
         score = by_hand(backbones, data, target)
     else:
-        cache = None if way == "no store" else True
+        cache = None if way == "no cache" else True
         score = on_images(backbones, data, target, cache=cache, n_jobs=n_jobs)
     seconds = time.perf_counter() - begun
     print(json.dumps({"seconds": seconds, "seen": seen(), "score": score}))
 
 
 def in_new_process(way, task, args, number, home, n_jobs=1):
-    command = [sys.executable, __file__, str(args.photographs), "--child", way, "--task", task]
+    command = [sys.executable, __file__, str(args.folder), "--child", way, "--task", task]
     command += ["--number", str(number), "--n-jobs", str(n_jobs), "--backbones", args.backbones]
-    # Four threads make a logistic regression of this size slower, not faster.
+    # A logistic regression of this size is slower with four threads than with one.
     environment = os.environ | {
         "SKTRANSFER_HOME": str(home),
         "PYTHONWARNINGS": "ignore",
@@ -164,10 +164,10 @@ def measure(task, args):
         for name, result in rounds.items():
             if name not in results or result["seconds"] < results[name]["seconds"]:
                 results[name] = result
-    results[f"no store, {FEWER} images"] = in_new_process("no store", task, args, FEWER, "/nowhere")
+    results[f"no cache, {FEWER} images"] = in_new_process("no cache", task, args, FEWER, "/nowhere")
     for name, result in results.items():
         ratio = result["seconds"] / results["by hand"]["seconds"]
-        # Workers count in processes of their own, which tests/test_exactly_once.py adds up.
+        # Workers count in their own processes; tests/test_exactly_once.py adds these counts up.
         seen = "in workers" if "n_jobs" in name else f"{result['seen']:,}"
         print(
             f"| {task}: {name} | {result['seconds']:.1f} | {ratio:.2f} | {seen} "
@@ -178,12 +178,12 @@ def measure(task, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--number", type=int, default=900)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument(
-        "--backbones", default=",".join(BUNDLED), help="the search takes the last of them"
+        "--backbones", default=",".join(BUNDLED), help="the search uses the last one"
     )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
@@ -191,9 +191,9 @@ def main():
     args = parser.parse_args()
     if args.child:
         backbones = args.backbones.split(",")
-        return child(args.child, args.task, args.photographs, args.number, args.n_jobs, backbones)
+        return child(args.child, args.task, args.folder, args.number, args.n_jobs, backbones)
     print(machine("openvino"))
-    print(f"{len(images(args.photographs, args.number)[0])} images, {args.backbones}\n")
+    print(f"{len(images(args.folder, args.number)[0])} images, {args.backbones}\n")
     print("| | seconds | × by hand | images through a network | score |\n|---|---|---|---|---|")
     for task in args.tasks.split(","):
         measure(task, args)

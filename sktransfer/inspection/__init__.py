@@ -1,10 +1,7 @@
-"""Looking into fitted models."""
+"""Inspection of models: layers, curves of a training, images with predictions."""
 
-from ._displays import PredictionGridDisplay, TrainingHistoryDisplay
+from ._history import TrainingHistoryDisplay
+from ._predictions import PredictionGridDisplay
 from ._summary import summary
 
-__all__ = [
-    "PredictionGridDisplay",
-    "TrainingHistoryDisplay",
-    "summary",
-]
+__all__ = ["PredictionGridDisplay", "TrainingHistoryDisplay", "summary"]

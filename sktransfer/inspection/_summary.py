@@ -1,36 +1,36 @@
-"""Looking into fitted models."""
+"""The layers of a model."""
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._optional import import_optional
 from ..backbones import backbone_stages, load_backbone, resolve_backbone
 from ..embedder import ImageEmbedder
-from ..exceptions import MissingExtraError
 from ..finetuning import FineTuneClassifier
 from ..heads import HeadClassifier
 
 __all__ = ["summary"]
 
 
-def summary(estimator, *, batch_size=1, depth=3):
-    """Tell layers, output shapes, and trainable and frozen parameters of a model.
+def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
+    """List layers, output shapes, and trainable and frozen parameters of a model.
 
     Parameters
     ----------
     estimator : ImageEmbedder, HeadClassifier, FineTuneClassifier or Pipeline
-        The model, fitted; of an :class:`~sktransfer.ImageEmbedder` it need not be. A pipeline is
-        one of an embedder and a :class:`~sktransfer.HeadClassifier`, as
+        The fitted model; an :class:`~sktransfer.ImageEmbedder` may be unfitted. A pipeline must
+        consist of an embedder and a :class:`~sktransfer.HeadClassifier`, as
         :func:`~sktransfer.make_transfer_pipeline` returns it.
     batch_size : int, default=1
-        Number of images for which shapes and memory are told.
+        Number of images that shapes and memory refer to.
     depth : int, default=3
-        How many levels of nested layers are listed.
+        Number of levels of nested layers to list.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def summary(estimator, *, batch_size=1, depth=3):
     MissingExtraError
         If torchinfo is not installed (extra ``report``).
     TypeError
-        If the estimator holds no network of ours.
+        If the estimator has no network.
     sklearn.exceptions.NotFittedError
-        If it is not fitted.
+        If the estimator is not fitted.
 
     Examples
     --------
@@ -55,10 +55,10 @@ def summary(estimator, *, batch_size=1, depth=3):
     >>> statistics.trainable_params
     0
     """
-    torchinfo = _import_torchinfo()
-    network, shape = _network_of(estimator)
+    torchinfo = import_optional("torchinfo", "report", "summary")
+    parts, shape = _parts_of(estimator)
     return torchinfo.summary(
-        network,
+        nn.Sequential(OrderedDict(parts)).eval(),
         input_size=(batch_size, *shape),
         depth=depth,
         col_names=("output_size", "num_params", "trainable"),
@@ -68,86 +68,49 @@ def summary(estimator, *, batch_size=1, depth=3):
     )
 
 
-def _import_torchinfo():
-    try:
-        import torchinfo
-    except ImportError as error:
-        raise MissingExtraError(
-            "summary needs torchinfo, which is not installed: pip install 'sktransfer[report]'"
-        ) from error
-    return torchinfo
-
-
-def _network_of(estimator):
-    """Return a copy of the network, marked with what is trainable, and the shape of its input."""
+def _parts_of(estimator):
+    """Return copies of a model's networks, marked as trainable or frozen, and their input shape."""
+    if isinstance(estimator, ImageEmbedder):
+        spec = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size)
+        size = spec.preprocessing.image_size
+        return [("backbone", copy.deepcopy(load_backbone(spec)))], (3, size, size)
+    if isinstance(estimator, HeadClassifier):
+        check_is_fitted(estimator)
+        network = copy.deepcopy(estimator.net_.module_).cpu().requires_grad_(True)
+        return [("head", network)], (estimator.n_features_in_,)
+    if isinstance(estimator, FineTuneClassifier):
+        check_is_fitted(estimator)
+        embedder, shape = _parts_of(estimator.embedder_)
+        head, _ = _parts_of(estimator.head_)
+        tuned = estimator.backbone_
+        if tuned is None:
+            return [*embedder, *head], shape
+        network = copy.deepcopy(tuned.network()).requires_grad_(False)
+        for _, stage in backbone_stages(network)[-tuned.n_unfrozen :]:
+            stage.requires_grad_(True)
+        return [("backbone", network), *head], shape
     if isinstance(estimator, Pipeline):
-        return _of_pipeline(estimator)
-    for kind, parts_of in _PARTS.items():
-        if isinstance(estimator, kind):
-            parts, shape = parts_of(estimator)
-            return nn.Sequential(OrderedDict(parts)).eval(), shape
-    raise _no_network(estimator)
-
-
-def _no_network(estimator):
+        # A MultiViewClassifier contains the head.
+        steps = [
+            getattr(step, "estimator_", getattr(step, "estimator", step))
+            for _, step in estimator.steps
+        ]
+        if [type(step) for step in steps] != [ImageEmbedder, HeadClassifier]:
+            raise TypeError(
+                "summary takes a pipeline of an ImageEmbedder and a HeadClassifier; this one has "
+                f"the steps {[type(step).__name__ for step in steps]}. Pass one of its steps, such "
+                "as pipeline[0]."
+            )
+        (embedder, shape), (head, _) = map(_parts_of, steps)
+        return [*embedder, *head], shape
     hint = ""
     if isinstance(estimator, BaseEstimator) and hasattr(estimator, "estimators"):
         hint = " Pass one of its branches, such as model.named_estimators_['resnet50']."
-    elif hasattr(estimator, "best_estimator_"):
-        hint = " Pass model.best_estimator_."
-    elif hasattr(estimator, "estimator_"):
-        hint = " Pass model.estimator_."
-    return TypeError(
+    else:
+        for name in ("best_estimator_", "estimator_"):
+            if hasattr(estimator, name):
+                hint = f" Pass model.{name}."
+    raise TypeError(
         "summary takes an ImageEmbedder, a HeadClassifier, a FineTuneClassifier, or a pipeline of "
         f"an embedder and a HeadClassifier; got {type(estimator).__name__}.{hint}"
     )
-
-
-def _of_pipeline(pipeline):
-    """Join embedder and head, the only steps that have networks."""
-    # A MultiViewClassifier holds the head.
-    steps = [
-        getattr(step, "estimator_", getattr(step, "estimator", step)) for _, step in pipeline.steps
-    ]
-    kinds = [type(step) for step in steps]
-    if kinds != [ImageEmbedder, HeadClassifier]:
-        raise TypeError(
-            f"summary takes a pipeline of ImageEmbedder and HeadClassifier; this one has the steps "
-            f"{[kind.__name__ for kind in kinds]}. Pass a step of it, such as pipeline[0]."
-        )
-    (embedder, shape), (head, _) = _of_embedder(steps[0]), _of_head(steps[1])
-    return nn.Sequential(OrderedDict([*embedder, *head])).eval(), shape
-
-
-def _of_embedder(embedder):
-    spec = resolve_backbone(embedder.backbone, embedder.weights, embedder.image_size)
-    return [("backbone", copy.deepcopy(load_backbone(spec)))], _image_shape(spec.preprocessing)
-
-
-def _of_head(head):
-    check_is_fitted(head)
-    network = copy.deepcopy(head.net_.module_).cpu().requires_grad_(True)
-    return [("head", network)], (head.n_features_in_,)
-
-
-def _of_finetuned(classifier):
-    check_is_fitted(classifier)
-    embedder, shape = _of_embedder(classifier.embedder_)
-    head, _ = _of_head(classifier.head_)
-    if classifier.backbone_ is None:
-        return [*embedder, *head], shape
-    network = copy.deepcopy(classifier.backbone_.network()).requires_grad_(False)
-    for _, stage in backbone_stages(network)[-classifier.backbone_.n_unfrozen :]:
-        stage.requires_grad_(True)
-    return [("backbone", network), *head], shape
-
-
-def _image_shape(preprocessing):
-    return torch.Size([3, preprocessing.image_size, preprocessing.image_size])
-
-
-_PARTS = {
-    ImageEmbedder: _of_embedder,
-    HeadClassifier: _of_head,
-    FineTuneClassifier: _of_finetuned,
-}

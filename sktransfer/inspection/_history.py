@@ -1,0 +1,219 @@
+"""Curves of a training."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils._optional import import_optional
+
+__all__ = ["TrainingHistoryDisplay"]
+
+_PARTS = {"train": "training", "valid": "validation"}
+
+
+class TrainingHistoryDisplay:
+    """Curves of a metric on training and validation data after each epoch.
+
+    Create it with :meth:`from_estimator` or :meth:`from_history`.
+
+    Parameters
+    ----------
+    epochs : ndarray of shape (n_epochs,)
+        Numbers of the epochs.
+    curves : dict of str to ndarray of shape (n_epochs,)
+        The values by the name of their column, such as ``"valid_loss"``; NaN where an epoch has
+        no value.
+    metric : str
+        Name of the metric, for the vertical axis.
+    best_epoch : int or None, default=None
+        Epoch whose weights the model has; it is marked.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        The axes.
+    figure_ : matplotlib.figure.Figure
+        The figure of these axes.
+    lines_ : list of matplotlib.lines.Line2D
+        One line for each curve.
+
+    See Also
+    --------
+    sklearn.model_selection.LearningCurveDisplay : Scores by the number of training images.
+
+    Examples
+    --------
+    >>> from sktransfer import HeadClassifier, TrainingHistoryDisplay
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> head = HeadClassifier(early_stopping=True, max_epochs=20, random_state=0).fit(X, y)
+    >>> display = TrainingHistoryDisplay.from_estimator(head)
+    >>> sorted(display.curves)
+    ['train_loss', 'valid_loss']
+    """
+
+    def __init__(self, *, epochs, curves, metric, best_epoch=None):
+        self.epochs = epochs
+        self.curves = curves
+        self.metric = metric
+        self.best_epoch = best_epoch
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, metric: str = "loss", ax: Any = None, line_kw: dict | None = None
+    ) -> "TrainingHistoryDisplay":
+        """Plot the training of a fitted model.
+
+        Parameters
+        ----------
+        estimator : HeadClassifier, FineTuneClassifier, or a model around one of them
+            The model around it may be a pipeline that ends with it, a search (its best estimator
+            is used) or any other estimator with an ``estimator_``.
+        metric : str, default="loss"
+            The columns ``train_<metric>`` and ``valid_<metric>`` are plotted, as far as the
+            history has them.
+        ax : matplotlib.axes.Axes or None, default=None
+            Axes to plot on; None creates a figure.
+        line_kw : dict or None, default=None
+            Keyword arguments for ``ax.plot``.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no history.
+        ValueError
+            If the history does not have the metric.
+        MissingExtraError
+            If matplotlib is not installed (extra ``report``).
+        """
+        model = _find_trained(estimator)
+        history = model.history_ if hasattr(model, "history_") else model.net_.history
+        return cls.from_history(
+            history, metric=metric, best_epoch=model.best_epoch_, ax=ax, line_kw=line_kw
+        )
+
+    @classmethod
+    def from_history(
+        cls,
+        history: Any,
+        *,
+        metric: str = "loss",
+        best_epoch: int | None = None,
+        ax: Any = None,
+        line_kw: dict | None = None,
+    ) -> "TrainingHistoryDisplay":
+        """Plot a history.
+
+        Parameters
+        ----------
+        history : list of dict
+            One dict for each epoch, with ``"epoch"`` and the columns, such as ``head.history_``.
+        metric : str, default="loss"
+            See :meth:`from_estimator`.
+        best_epoch : int or None, default=None
+            Epoch to mark.
+        ax : matplotlib.axes.Axes or None, default=None
+            Axes to plot on; None creates a figure.
+        line_kw : dict or None, default=None
+            Keyword arguments for ``ax.plot``.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display.
+
+        Raises
+        ------
+        ValueError
+            If the history is empty or does not have the metric.
+        MissingExtraError
+            If matplotlib is not installed (extra ``report``).
+        """
+        rows = list(history)
+        if not rows:
+            raise ValueError("The history is empty: fit the model first.")
+        names = [name for part in _PARTS if (name := f"{part}_{metric}") in rows[-1]]
+        if not names:
+            # Without skorch's own columns, such as "valid_loss_best" and "train_batch_count".
+            found = {
+                name.partition("_")[2]
+                for name in rows[-1]
+                if name.startswith(tuple(_PARTS)) and not name.endswith(("_best", "_batch_count"))
+            }
+            raise ValueError(
+                f"The history has no metric {metric!r}; it has "
+                f"{', '.join(map(repr, sorted(found)))}. To record another, fit with "
+                "callbacks=[skorch.callbacks.EpochScoring(...)]."
+            )
+        display = cls(
+            epochs=np.array([row["epoch"] for row in rows]),
+            curves={n: np.array([row.get(n, np.nan) for row in rows], float) for n in names},
+            metric=metric,
+            best_epoch=best_epoch,
+        )
+        return display.plot(ax, line_kw=line_kw)
+
+    def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> "TrainingHistoryDisplay":
+        """Plot the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Axes to plot on; None creates a figure.
+        line_kw : dict or None, default=None
+            Keyword arguments for ``ax.plot``.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed (extra ``report``).
+        """
+        plt = import_optional("matplotlib.pyplot", "report", "TrainingHistoryDisplay")
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        self.lines_ = []
+        for name, values in self.curves.items():
+            options = {"label": _PARTS[name.partition("_")[0]], **(line_kw or {})}
+            self.lines_ += ax.plot(self.epochs, values, **options)
+        if self.best_epoch is not None:
+            ax.axvline(self.best_epoch, color="grey", linestyle=":", label="weights kept")
+        ax.set(xlabel="epoch", ylabel=self.metric)
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _find_trained(estimator):
+    """Return the model with a history inside a fitted model."""
+    if hasattr(estimator, "max_epochs"):
+        check_is_fitted(estimator)
+    if hasattr(estimator, "history_") or hasattr(estimator, "net_"):
+        # Without trainable stages, older fine-tuning had trained its head only.
+        return estimator if getattr(estimator, "history_", True) else estimator.head_
+    if isinstance(estimator, Pipeline):
+        return _find_trained(estimator.steps[-1][1])
+    for name in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, name):
+            return _find_trained(getattr(estimator, name))
+    hint = ""
+    if isinstance(estimator, BaseEstimator) and hasattr(estimator, "named_estimators_"):
+        name = next(iter(estimator.named_estimators_))
+        hint = f" Pass one of its branches, model.named_estimators_[{name!r}]."
+    raise TypeError(
+        "Only a HeadClassifier or a FineTuneClassifier has a history of epochs, alone, as the last "
+        f"step of a pipeline, or in a fitted search; got {type(estimator).__name__}.{hint}"
+    )
