@@ -57,9 +57,7 @@ class ImageReadError(SktransferError, ValueError):
 
     Attributes
     ----------
-    errors : list of ImageProblem
-        As given.
-    advice : str
+    errors, advice : list of ImageProblem, str
         As given.
     """
 
@@ -74,10 +72,8 @@ class ImageReadError(SktransferError, ValueError):
         lines = [f"{len(self.errors)} image(s) could not be read:"]
         for index, path, reason in self.errors[: self.LISTED]:
             lines.append(f"  [{index}] {path or '(given in memory)'}: {reason}")
-        if len(self.errors) > self.LISTED:
-            lines.append(
-                f"  ... and {len(self.errors) - self.LISTED} more in the `errors` attribute"
-            )
+        if (n_others := len(self.errors) - self.LISTED) > 0:
+            lines.append(f"  ... and {n_others} more in the `errors` attribute")
         return "\n".join([*lines, f"Hint: {self.advice}"])
 
 

@@ -103,8 +103,8 @@ def _class_folders(root, extensions):
     ]
     if len(splits) > 1 or splits == folders:
         raise ValueError(
-            f"{root} contains {list_some([folder.name for folder in splits])}, which look like parts "
-            f"of a data set, not like classes. Load them one by one: {_calls(splits, extensions)}."
+            f"{root} contains {list_some([folder.name for folder in splits])}: parts of a "
+            f"data set, not classes. Load them one by one: {_calls(splits, extensions)}."
         )
     if len(folders) == 1 and _contains_only_folders(folders[0], extensions):
         raise ValueError(

@@ -1,7 +1,6 @@
 """What `X` may be, and what a single image may be."""
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,23 +30,10 @@ _PIXEL_RULE = (
 )
 
 
-class LazyImage(ABC):
-    """An image whose pixels are made when they are needed, such as an augmented view."""
+class LazyImage:
+    """An image whose `name`, `digest()` and `decode(max_pixels)` come from a subclass."""
 
     __slots__ = ()
-
-    @property
-    @abstractmethod
-    def name(self):
-        """Path of the image that it is made from, None for an image in memory."""
-
-    @abstractmethod
-    def digest(self):
-        """Return 20 bytes that are equal only for equal pixels, without making the pixels."""
-
-    @abstractmethod
-    def decode(self, max_pixels):
-        """Make the pixels, a uint8 tensor (3, H, W)."""
 
 
 _SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, LazyImage)
@@ -63,8 +49,7 @@ def check_images(X: Any) -> list:
     - an array of shape ``(H, W)`` or ``(H, W, C)`` of uint8 or of floats in [0, 1], C is 1, 3 or 4;
     - a tensor of shape ``(C, H, W)`` of the same dtypes.
 
-    Nothing is decoded or copied: the images of an array or a tensor are views of it. The images
-    themselves are not checked; an unreadable one is reported when it is read.
+    Nothing is decoded or copied: the images of an array or a tensor are views of it.
 
     Parameters
     ----------
@@ -99,8 +84,8 @@ def check_images(X: Any) -> list:
         name = image_name(X)
         if name is not None and os.path.isdir(name):
             raise TypeError(
-                f"X is a folder ({name!r}); pass a list of images. "
-                "sktransfer.datasets.load_image_folder(folder).data lists those of class folders."
+                f"X is a folder ({name!r}); pass a list of images, for class folders "
+                "sktransfer.datasets.load_image_folder(folder).data."
             )
         raise TypeError(f"X is one image ({_describe(X)}), not several: pass it in a list, [X].")
     if hasattr(X, "columns"):  # a DataFrame
@@ -161,12 +146,11 @@ def _split_array(X):
             f"X has the shape {shape} of one colour image, (H, W, C), not of several: pass X[None]."
         )
     if not (is_grey or is_colour):
+        hint = "put images of different kinds or sizes into a list."
         if len(shape) == 4 and shape[1] in _CHANNELS:
             hint = "the channels come last: pass X.transpose(0, 2, 3, 1)."
         elif len(shape) == 2:
             hint = "restore the shape of flattened images: X.reshape(len(X), height, width)."
-        else:
-            hint = "put images of different kinds or sizes into a list."
         raise ValueError(
             f"X is a numeric array of shape {shape}; expected (n, H, W) or (n, H, W, C) with C "
             f"1, 3 or 4. Hint: {hint}"
@@ -227,7 +211,17 @@ def is_path(image):
 def as_pixel_array(image):
     """Return the array (H, W) or (H, W, C) of an image given as pixels."""
     if isinstance(image, torch.Tensor):
-        image = _tensor_to_array(image)
+        if image.ndim != 3 or image.shape[0] not in _CHANNELS:
+            raise UnreadableImageError(
+                f"the tensor has shape {tuple(image.shape)}; expected (C, H, W) with C 1, 3 or 4"
+            )
+        if image.layout is not torch.strided or image.is_meta or image.is_quantized:
+            raise UnreadableImageError(
+                "the tensor is sparse, quantized or has no memory; expected a dense tensor"
+            )
+        image = image.detach().cpu().resolve_conj().resolve_neg().permute(1, 2, 0)
+        # NumPy has no bfloat16, and no image needs more than float32.
+        image = (image.float() if image.is_floating_point() else image).numpy()
     if not isinstance(image, np.ndarray):
         raise UnreadableImageError(
             f"{_describe(image)} is not an image; expected a path, encoded bytes, a PIL.Image, an "
@@ -244,21 +238,6 @@ def as_pixel_array(image):
     if image.dtype != np.uint8 and image.dtype.kind != "f":
         raise UnreadableImageError(f"the array has dtype {image.dtype}; {_PIXEL_RULE}")
     return image
-
-
-def _tensor_to_array(tensor):
-    if tensor.ndim != 3 or tensor.shape[0] not in _CHANNELS:
-        raise UnreadableImageError(
-            f"the tensor has shape {tuple(tensor.shape)}; expected (C, H, W) with C 1, 3 or 4"
-        )
-    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
-        raise UnreadableImageError(
-            "the tensor is sparse, quantized or has no memory; expected a dense tensor of uint8 "
-            "or floats"
-        )
-    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().permute(1, 2, 0)
-    # NumPy has no bfloat16, and no image needs more than float32.
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def _describe(thing):

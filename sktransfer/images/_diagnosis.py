@@ -15,20 +15,7 @@ _AGAIN = "copy, download or save it again"
 
 
 def image_problems(images, failures):
-    """Describe the images that could not be read.
-
-    Parameters
-    ----------
-    images : list
-        All images.
-    failures : dict of int to UnreadableImageError
-        The error of each unreadable image, by index.
-
-    Returns
-    -------
-    list of ImageProblem
-        By index.
-    """
+    """Return an ImageProblem for each item of {index: UnreadableImageError}, by index."""
     return [
         ImageProblem(index, image_name(images[index]), str(failures[index]))
         for index in sorted(failures)
@@ -61,17 +48,7 @@ def diagnose_opening(path, error=None):
 
 
 def diagnose_decoding(error, data=b"", max_pixels=None):
-    """Say why an image cannot be read or decoded.
-
-    Parameters
-    ----------
-    error : Exception
-        What was raised.
-    data : bytes, default=b""
-        The encoded image, if there is one.
-    max_pixels : int or None, default=None
-        The limit that the caller has set.
-    """
+    """Say why an image, encoded or not, cannot be read or decoded under the limit of a caller."""
     if isinstance(error, MemoryError):
         return "not enough memory to read it; shrink it or lower max_pixels"
     if isinstance(error, Image.DecompressionBombError):

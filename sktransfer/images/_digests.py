@@ -17,24 +17,11 @@ _DIGEST_SIZE = 20
 
 
 def digest_image(image):
-    """Digest the content of an image.
+    """Return 20 bytes of BLAKE2b over the content of an image of any kind.
 
-    Parameters
-    ----------
-    image : object
-        An image of any kind, see `check_images`.
-
-    Returns
-    -------
-    bytes
-        20 bytes of BLAKE2b. A path and its bytes have the same digest, that of the encoded bytes.
-        Any other image is digested by its pixels with their shape and dtype; a Pillow image by
-        its mode, size, palette, orientation and pixels.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the image cannot be read.
+    A path and its bytes have the same digest, that of the encoded bytes. Any other image is
+    digested by its pixels and what they mean: shape and dtype; of a Pillow image mode, size,
+    palette and orientation.
     """
     if isinstance(image, LazyImage):
         return image.digest()

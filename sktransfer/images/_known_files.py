@@ -24,16 +24,12 @@ __all__ = ["digest_images"]
 
 #: Seconds within which a file may change without a sign, on the coarsest file systems (FAT).
 _RACY_SECONDS = 2.0
-
 #: Files of one cache that one process remembers in memory, some 300 bytes each.
 _MAX_IN_MEMORY = 300_000
-
 #: Images that are looked up, digested and remembered together.
 _SLICE = 10_000
-
 #: Images that a thread digests at a time: a handover takes as long as digesting a small file.
 _HANDFUL = 16
-
 #: Rows that one SQL query asks for.
 _CHUNK = 500
 
@@ -42,9 +38,11 @@ _CREATE_TABLE = (
     "(path BLOB PRIMARY KEY, stamp TEXT NOT NULL, digest BLOB NOT NULL, "
     "checksum INTEGER NOT NULL) WITHOUT ROWID"
 )
+#: The part of ``os.stat`` that changes with a file.
+_stamp_of = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
-#: What this process remembers: {root: {path: (stamp, digest)}}. The roots are text, because
-#: pathlib's paths are slow to compare.
+# What this process remembers: {root: {path: (stamp, digest)}}. The roots are text, because paths
+# of pathlib are slow to compare.
 _in_memory = {}
 _lock = fork_safe_lock()
 
@@ -55,41 +53,35 @@ def _forget(root):
 
 
 def digest_images(images, root=None, n_threads=4):
-    """Digest the content of images; files that have not changed are not read again.
+    """Return the digest of each image, or the UnreadableImageError that says why it has none.
 
-    Parameters
-    ----------
-    images : list
-        Images of any kind.
-    root : pathlib.Path or None, default=None
-        Directory of the cache, where the digests of files are remembered. None remembers nothing:
-        every file is read.
-    n_threads : int, default=4
-        Number of threads that read and digest.
-
-    Returns
-    -------
-    list of (bytes or UnreadableImageError)
-        For each image its digest, or why it cannot be read.
-
-    Notes
-    -----
-    With the environment variable ``SKTRANSFER_TRUST_PATHS=0`` every file is read, and what is
-    remembered is corrected.
+    Digests of files are remembered below ``root``, the directory of the cache. With None, or the
+    environment variable ``SKTRANSFER_TRUST_PATHS=0``, every file is read.
     """
     digests = []
     with ExitStack() as stack:
-        known = None if root is None else stack.enter_context(_KnownFiles(root))
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        if root is not None:
+            known = _in_memory.setdefault(os.fspath(root), {})
+            database = Database(root / KNOWN_FILES, _CREATE_TABLE, {"key": "paths"})
+            stack.enter_context(database)
         for start in range(0, len(images), _SLICE):
-            digests += _digest_slice(images[start : start + _SLICE], known, pool)
+            some = images[start : start + _SLICE]
+            if root is None:
+                digests += _digest_new(some, [None] * len(some), pool)
+                continue
+            looked_at = time.time_ns()
+            files = _files_of(some)
+            recalled = _recall(files, known, database)
+            found = _digest_new(some, recalled, pool)
+            _learn(files, recalled, found, looked_at, known, database)
+            digests += found
     return digests
 
 
-def _digest_slice(images, known, pool):
-    looked_at = time.time_ns()
-    files = [] if known is None else _files_of(images)
-    digests = [None] * len(images) if known is None else known.recall(files)
+def _digest_new(images, recalled, pool):
+    """Return the recalled digests, and those of the other images in place of None."""
+    digests = list(recalled)
     new = [index for index, digest in enumerate(digests) if digest is None]
 
     def digest_handful(start):
@@ -100,13 +92,7 @@ def _digest_slice(images, known, pool):
                 digests[index] = error
 
     list(pool.map(digest_handful, range(0, len(new), _HANDFUL)))
-    if known is not None and new:
-        known.learn([(*files[index], digests[index]) for index in new], looked_at)
     return digests
-
-
-#: The part of ``os.stat`` that changes with a file.
-_stamp_of = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 def _files_of(images):
@@ -140,91 +126,68 @@ def _stamp(path):
         return None
 
 
-class _KnownFiles:
-    """The digests of files in memory and on disk, for one call."""
-
-    def __init__(self, root):
-        self._entries = _in_memory.setdefault(os.fspath(root), {})
-        self._database = Database(root / KNOWN_FILES, _CREATE_TABLE, {"key": "paths"})
-        self._usable = True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self._database.close()
-
-    def recall(self, files):
-        """Return the digest of each (path, stamp), None for files that are new or have changed."""
-        if os.environ.get("SKTRANSFER_TRUST_PATHS", "1").lower() in ("0", "false", "no"):
-            return [None] * len(files)
-        entries = self._entries
-        digests = [
-            entry[1] if (entry := entries.get(path)) and entry[0] == stamp else None
-            for path, stamp in files
-        ]
-        rest = [i for i, (_, stamp) in enumerate(files) if stamp and digests[i] is None]
-        keys = [_path_key(files[i][0]) for i in rest]
-        rows = {}
+def _recall(files, known, database):
+    """Return the digest of each (path, stamp), None for files that are new or have changed."""
+    if os.environ.get("SKTRANSFER_TRUST_PATHS", "1").lower() in ("0", "false", "no"):
+        return [None] * len(files)
+    digests = [
+        entry[1] if (entry := known.get(path)) and entry[0] == stamp else None
+        for path, stamp in files
+    ]
+    new = [index for index, (_, stamp) in enumerate(files) if stamp and digests[index] is None]
+    keys = [_key_of(files[index][0]) for index in new]
+    rows = {}
+    try:
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             sql = f"SELECT * FROM paths WHERE path IN ({','.join('?' * len(chunk))})"
-            for row in self._with_disk(self._database.read, sql, chunk):
-                if row == _sealed(*row[:3]):  # a damaged row is ignored
-                    rows[row[0]] = row[1:3]
-        for i, key in zip(rest, keys, strict=True):
-            stamp, digest = rows.get(key, (None, None))
-            if stamp == _stamp_text(files[i][1]):
-                digests[i] = digest
-        self._remember([(*files[i], digests[i]) for i in rest if digests[i]])
-        return digests
+            # A damaged row is ignored.
+            rows |= {row[0]: row for row in database.read(sql, chunk) if row == _sealed(*row[:3])}
+    except Trouble as trouble:
+        warn_once(database.path, trouble)
+    for index, key in zip(new, keys, strict=True):
+        if key in rows and rows[key][1] == _text_of(files[index][1]):
+            digests[index] = rows[key][2]
+    _remember([(*files[index], digests[index]) for index in new if digests[index]], known)
+    return digests
 
-    def learn(self, read, looked_at):
-        """Remember (path, stamp, digest) of files that were stamped at a time (ns) and then read.
 
-        Images without a stamp and unreadable files are ignored.
-        """
-        racy = looked_at - _RACY_SECONDS * 1e9
-        learnt = [
-            (path, stamp, digest)
-            for path, stamp, digest in read
-            if stamp
-            and isinstance(digest, bytes)
-            and max(stamp[1:3]) <= racy
-            and _stamp(path) == stamp
-        ]
-        self._remember(learnt)
-        if learnt:
-            rows = [_sealed(_path_key(path), _stamp_text(stamp), d) for path, stamp, d in learnt]
-            sql = "INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)"
-            self._with_disk(self._database.write, sql, rows)
-
-    def _remember(self, learnt):
-        with _lock:
-            for path, stamp, digest in learnt:
-                self._entries.pop(path, None)  # so that it becomes the newest
-                self._entries[path] = stamp, digest
-            while len(self._entries) > _MAX_IN_MEMORY:
-                del self._entries[next(iter(self._entries))]
-
-    def _with_disk(self, operation, *arguments):
-        """Use the database; the first failure emits a warning and is the last attempt."""
-        if not self._usable:
-            return []
+def _learn(files, recalled, digests, looked_at, known, database):
+    """Remember the digests of files that were read after they were looked at (time in ns)."""
+    racy = looked_at - _RACY_SECONDS * 1e9
+    learnt = [
+        (path, stamp, digest)
+        for (path, stamp), before, digest in zip(files, recalled, digests, strict=True)
+        if before is None
+        and stamp
+        and isinstance(digest, bytes)
+        and max(stamp[1:3]) <= racy
+        and _stamp(path) == stamp
+    ]
+    if learnt:
+        _remember(learnt, known)
+        rows = [_sealed(_key_of(path), _text_of(stamp), digest) for path, stamp, digest in learnt]
         try:
-            return operation(*arguments)
+            database.write("INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)", rows)
         except Trouble as trouble:
-            self._usable = False
-            warn_once(self._database.path, trouble)
-            return []
+            warn_once(database.path, trouble)
 
 
-def _path_key(path):
+def _remember(learnt, known):
+    with _lock:
+        for path, stamp, digest in learnt:
+            known.pop(path, None)  # so that it becomes the newest
+            known[path] = stamp, digest
+        while len(known) > _MAX_IN_MEMORY:
+            del known[next(iter(known))]
+
+
+def _key_of(path):
     # File names can reveal a lot, so none is written to disk.
     return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
 
 
-def _stamp_text(stamp):
+def _text_of(stamp):
     return ":".join(map(str, stamp))
 
 

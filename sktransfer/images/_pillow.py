@@ -13,9 +13,8 @@ _EXIF_ORIENTATION = 0x0112
 class _QuietPillow:
     """Context manager that hides Pillow's warnings in any number of threads.
 
-    `warnings.catch_warnings` changes the filters of the whole process, and overlapping ones would
-    leave filters behind. So the first thread to enter sets the filter and the last to leave
-    removes it.
+    `warnings.catch_warnings` changes the whole process, and overlapping ones would leave filters
+    behind. So the first thread to enter sets the filter, and the last to leave removes it.
     """
 
     def __init__(self):

@@ -13,27 +13,10 @@ __all__ = ["fit_to_network"]
 def fit_to_network(pixels, preprocessing):
     """Resize a decoded image and crop its centre, as a network expects it.
 
-    This is torchvision's ``ImageClassification`` preset up to normalization, on uint8. The result
+    This is torchvision's ``ImageClassification`` preset up to normalization, on uint8, for the
+    `image_size`, `resize_size` and `interpolation` of a `Preprocessing`. Without a `resize_size`,
+    the whole image is resized to a square. The result has the strides of ``channels_last`` and
     does not depend on the number of threads.
-
-    Parameters
-    ----------
-    pixels : torch.Tensor of shape (3, H, W) and dtype uint8
-        A decoded image.
-    preprocessing : Preprocessing
-        Its `image_size`, `resize_size` and `interpolation` are used. With a `resize_size`, the
-        shorter side is resized to it and the centre is cropped; with None, the whole image is
-        resized to a square.
-
-    Returns
-    -------
-    torch.Tensor of shape (3, image_size, image_size) and dtype uint8
-        With the strides of ``channels_last``.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the image is so elongated that resizing it would need more than `MAX_PIXELS` pixels.
     """
     height, width = pixels.shape[1:]
     if preprocessing.resize_size is None:

@@ -93,7 +93,7 @@ def test_a_lone_split_is_recognised(tmp_path):
 
 def test_splits_that_were_wrapped_in_folders_of_their_own_name_are_unwrapped(tmp_path):
     touch(tmp_path, "seg_train/seg_train/sea/a.jpg", "seg_test/seg_test/sea/b.jpg")
-    with pytest.raises(ValueError, match="seg_test, seg_train, which look like parts") as caught:
+    with pytest.raises(ValueError, match="seg_test, seg_train: parts of a data set") as caught:
         load_image_folder(tmp_path)
     for split in ("seg_train", "seg_test"):
         assert f"load_image_folder({str(tmp_path / split / split)!r})" in str(caught.value)
