@@ -1,7 +1,6 @@
 """What an image may be: containers, digests, decoding, resizing, files."""
 
 from ._containers import MAX_PIXELS, check_images, image_name
-from ._containers import LazyImage as LazyImage
 from ._containers import holds_images as holds_images
 from ._decoding import decode_image
 from ._diagnosis import image_problems as image_problems

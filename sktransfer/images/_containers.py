@@ -12,7 +12,6 @@ from ..exceptions import UnreadableImageError
 
 __all__ = [
     "MAX_PIXELS",
-    "LazyImage",
     "as_pixel_array",
     "check_images",
     "holds_images",
@@ -28,15 +27,7 @@ _PIXEL_RULE = (
     "pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert 0 to 255 with "
     "X.astype(np.uint8), True and False with X.astype(float)."
 )
-
-
-class LazyImage:
-    """An image whose `name`, `digest()` and `decode(max_pixels)` come from a subclass."""
-
-    __slots__ = ()
-
-
-_SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, LazyImage)
+_SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 
 
 def check_images(X: Any) -> list:
@@ -195,8 +186,6 @@ def image_name(image: Any) -> str | None:
     >>> image_name(PurePosixPath("photos") / "cat.jpg")
     'photos/cat.jpg'
     """
-    if isinstance(image, LazyImage):
-        return image.name
     try:
         return os.fsdecode(image) if is_path(image) else None
     except Exception:  # __fspath__ may raise anything

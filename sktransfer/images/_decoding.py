@@ -10,7 +10,7 @@ import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
 from PIL import Image
 
 from ..exceptions import UnreadableImageError
-from ._containers import MAX_PIXELS, LazyImage, as_pixel_array, is_path
+from ._containers import MAX_PIXELS, as_pixel_array, is_path
 from ._diagnosis import diagnose_decoding, too_many_pixels
 from ._digests import digest_bytes
 from ._files import read_file
@@ -72,8 +72,6 @@ def decode_image(
     >>> decode_image(np.full((32, 48), 0.5)).shape
     torch.Size([3, 32, 48])
     """
-    if isinstance(image, LazyImage):
-        return image.decode(max_pixels)
     data = b""
     try:
         if is_path(image):

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import UnreadableImageError
-from ._containers import LazyImage, as_pixel_array, is_path
+from ._containers import as_pixel_array, is_path
 from ._diagnosis import diagnose_decoding
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
@@ -23,8 +23,6 @@ def digest_image(image):
     digested by its pixels and what they mean: shape and dtype; of a Pillow image mode, size,
     palette and orientation.
     """
-    if isinstance(image, LazyImage):
-        return image.digest()
     try:
         if is_path(image):
             return digest_bytes(read_file(image))
