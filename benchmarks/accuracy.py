@@ -32,7 +32,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import (
-    AugmentedClassifier,
     FineTuneClassifier,
     HeadClassifier,
     ImageEmbedder,
@@ -151,13 +150,27 @@ def tuned_stack(strengths):
 
 def tuned_views(strengths, combination):
     """Grid search over the augmentation of a stack that trains on and predicts from views."""
+    stack = make_transfer_stack(
+        BACKBONES,
+        head(),
+        LogisticRegression(max_iter=500),
+        cv=folds(),
+        augmentation="flip",
+        n_views=N_VIEWS,
+    )
     # Views multiply the rows, so a penalty against the sum over rows must grow in proportion.
-    strengths = {name: C / N_VIEWS for name, C in strengths.items()}
-    stack = stack_of(strengths).set_params(**combination)
-    C = stack.get_params()["final_estimator__C"]
-    stack.set_params(final_estimator__C=C / N_VIEWS)
-    views = AugmentedClassifier(stack, n_views=N_VIEWS, n_test_views=N_VIEWS)
-    return GridSearchCV(views, {"augmentation": ["flip", "crop"]}, cv=folds(), n_jobs=-1)
+    stack.set_params(
+        **{
+            f"{name}__head__estimator__logisticregression__C": C / N_VIEWS
+            for name, C in strengths.items()
+        },
+        **combination,
+    )
+    grid = [
+        {f"{name}__embedder__augmentation": [augmentation] for name in BACKBONES}
+        for augmentation in ("flip", "crop")
+    ]
+    return GridSearchCV(stack, grid, cv=folds(), n_jobs=-1)
 
 
 def singles():
@@ -186,7 +199,8 @@ def figures(name, data):
     if name in WITH_VIEWS:
         begun = time.perf_counter()
         views = tuned_views(strengths, stack.best_params_).fit(train, y_train)
-        row = f'stack of both, {N_VIEWS} views, "{views.best_params_["augmentation"]}"'
+        augmentation = views.best_params_[f"{BACKBONES[0]}__embedder__augmentation"]
+        row = f'stack of both, {N_VIEWS} views, "{augmentation}"'
         yield row, *scores(views, test, y_test), time.perf_counter() - begun
 
 
@@ -199,17 +213,16 @@ def scores(search, test, y_test):
 
 def ways(seed):
     """Estimator and grid of each way to use the bundled backbones, except the stack."""
-    frozen = make_transfer_pipeline(head=HeadClassifier(random_state=seed))
-    views = AugmentedClassifier(frozen, n_views=4, n_test_views=4, random_state=seed)
+    head = HeadClassifier(random_state=seed)
+    frozen = make_transfer_pipeline(head=head)
+    views = make_transfer_pipeline(
+        head=head, augmentation="flip", n_views=N_VIEWS, random_state=seed
+    )
     tuned = FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed)
     backbones = {"embedder__backbone": BACKBONES}
     return {
         "frozen": (frozen, backbones),
-        "frozen, with views": (
-            views,
-            {f"estimator__{key}": value for key, value in backbones.items()}
-            | {"augmentation": ["flip", "crop"]},
-        ),
+        "frozen, with views": (views, backbones | {"embedder__augmentation": ["flip", "crop"]}),
         "fine-tuned": (tuned, {"backbone": BACKBONES[1:], "trainable_stages": [1, 3]}),
     }
 
