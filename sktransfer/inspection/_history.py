@@ -75,10 +75,8 @@ class TrainingHistoryDisplay:
         metric : str, default="loss"
             The columns ``train_<metric>`` and ``valid_<metric>`` are plotted, as far as the
             history has them.
-        ax : matplotlib.axes.Axes or None, default=None
-            Axes to plot on; None creates a figure.
-        line_kw : dict or None, default=None
-            Keyword arguments for ``ax.plot``.
+        ax, line_kw : optional
+            See :meth:`plot`.
 
         Returns
         -------
@@ -120,10 +118,8 @@ class TrainingHistoryDisplay:
             See :meth:`from_estimator`.
         best_epoch : int or None, default=None
             Epoch to mark.
-        ax : matplotlib.axes.Axes or None, default=None
-            Axes to plot on; None creates a figure.
-        line_kw : dict or None, default=None
-            Keyword arguments for ``ax.plot``.
+        ax, line_kw : optional
+            See :meth:`plot`.
 
         Returns
         -------
@@ -142,16 +138,10 @@ class TrainingHistoryDisplay:
             raise ValueError("The history is empty: fit the model first.")
         names = [name for part in _PARTS if (name := f"{part}_{metric}") in rows[-1]]
         if not names:
-            # Without skorch's own columns, such as "valid_loss_best" and "train_batch_count".
-            found = {
-                name.partition("_")[2]
-                for name in rows[-1]
-                if name.startswith(tuple(_PARTS)) and not name.endswith(("_best", "_batch_count"))
-            }
+            columns = [name for name in rows[-1] if name.startswith(tuple(_PARTS))]
             raise ValueError(
-                f"The history has no metric {metric!r}; it has "
-                f"{', '.join(map(repr, sorted(found)))}. To record another, fit with "
-                "callbacks=[skorch.callbacks.EpochScoring(...)]."
+                f"The history has no metric {metric!r}, only {', '.join(columns)}. To record it, "
+                "fit with callbacks=[skorch.callbacks.EpochScoring(...)]."
             )
         display = cls(
             epochs=np.array([row["epoch"] for row in rows]),
@@ -175,11 +165,6 @@ class TrainingHistoryDisplay:
         -------
         TrainingHistoryDisplay
             The display itself.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed (extra ``report``).
         """
         plt = import_optional("matplotlib.pyplot", "report", "TrainingHistoryDisplay")
         if ax is None:

@@ -141,10 +141,8 @@ class PredictionGridDisplay:
             Whether to draw wrong predictions only, those with the highest `confidence` first.
         max_images : int, default=20
             Maximum number of images.
-        n_cols : int, default=5
-            Number of columns.
-        figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
-            Figure to draw in; None creates one.
+        n_cols, figure : optional
+            See :meth:`plot`.
 
         Returns
         -------
@@ -201,11 +199,6 @@ class PredictionGridDisplay:
         -------
         PredictionGridDisplay
             The display itself.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed (extra ``report``).
         """
         plt = import_optional("matplotlib.pyplot", "report", "PredictionGridDisplay")
         check_scalar(n_cols, "n_cols", Integral, min_val=1)
