@@ -41,8 +41,7 @@ _CREATE_TABLE = (
 #: The part of ``os.stat`` that changes with a file.
 _stamp_of = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
-# What this process remembers: {root: {path: (stamp, digest)}}. The roots are text, because paths
-# of pathlib are slow to compare.
+# {root: {path: (stamp, digest)}}; the roots are text, because pathlib is slow to compare.
 _in_memory = {}
 _lock = fork_safe_lock()
 
@@ -146,7 +145,7 @@ def _recall(files, known, database):
     except Trouble as trouble:
         warn_once(database.path, trouble)
     for index, key in zip(new, keys, strict=True):
-        if key in rows and rows[key][1] == _text_of(files[index][1]):
+        if key in rows and rows[key][1] == str(files[index][1]):
             digests[index] = rows[key][2]
     _remember([(*files[index], digests[index]) for index in new if digests[index]], known)
     return digests
@@ -166,7 +165,7 @@ def _learn(files, recalled, digests, looked_at, known, database):
     ]
     if learnt:
         _remember(learnt, known)
-        rows = [_sealed(_key_of(path), _text_of(stamp), digest) for path, stamp, digest in learnt]
+        rows = [_sealed(_key_of(path), str(stamp), digest) for path, stamp, digest in learnt]
         try:
             database.write("INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)", rows)
         except Trouble as trouble:
@@ -185,10 +184,6 @@ def _remember(learnt, known):
 def _key_of(path):
     # File names can reveal a lot, so none is written to disk.
     return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
-
-
-def _text_of(stamp):
-    return ":".join(map(str, stamp))
 
 
 def _sealed(key, stamp, digest):
