@@ -1,7 +1,7 @@
 """Test accuracy of the bundled backbones on four data sets, next to raw pixels and random weights.
 
     python benchmarks/accuracy.py DATA              # frozen backbones and logistic regression
-    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stack of all
+    python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stacks
 
 DATA contains:
 
@@ -130,47 +130,36 @@ def tuned():
     return GridSearchCV(head(), {"logisticregression__C": STRENGTHS}, cv=folds(), n_jobs=-1)
 
 
-def stack_of(strengths):
+def stack_of(strengths, **views):
     """The stack of both backbones, with one strength per branch."""
-    stack = make_transfer_stack(BACKBONES, head(), LogisticRegression(max_iter=500), cv=folds())
+    stack = make_transfer_stack(
+        BACKBONES, head(), LogisticRegression(max_iter=500), cv=folds(), **views
+    )
+    path = "head__estimator" if views else "head"
     return stack.set_params(
-        **{f"{name}__head__logisticregression__C": C for name, C in strengths.items()}
+        **{f"{name}__{path}__logisticregression__C": C for name, C in strengths.items()}
     )
 
 
 def tuned_stack(strengths):
     """Grid search over how the stack combines its branches."""
-    stack = stack_of(strengths)
     grid = {
         "stack_method": ["predict_proba", "decision_function"],
         "final_estimator__C": [0.01, 0.1, 1.0],
     }
-    return GridSearchCV(stack, grid, cv=folds(), n_jobs=-1)
+    return GridSearchCV(stack_of(strengths), grid, cv=folds(), n_jobs=-1)
 
 
 def tuned_views(strengths, combination):
-    """Grid search over the augmentation of a stack that trains on and predicts from views."""
-    stack = make_transfer_stack(
-        BACKBONES,
-        head(),
-        LogisticRegression(max_iter=500),
-        cv=folds(),
-        augmentation="flip",
-        n_views=N_VIEWS,
-    )
-    # Views multiply the rows, so a penalty against the sum over rows must grow in proportion.
-    stack.set_params(
-        **{
-            f"{name}__head__estimator__logisticregression__C": C / N_VIEWS
-            for name, C in strengths.items()
-        },
-        **combination,
-    )
-    grid = [
+    """Grid search over the augmentation of the views that the heads train on."""
+    # The heads see N_VIEWS times as many rows, against which their penalty is weighed.
+    strengths = {name: C / N_VIEWS for name, C in strengths.items()}
+    stack = stack_of(strengths, augmentation="crop", n_views=N_VIEWS).set_params(**combination)
+    grids = [
         {f"{name}__embedder__augmentation": [augmentation] for name in BACKBONES}
         for augmentation in ("flip", "crop")
     ]
-    return GridSearchCV(stack, grid, cv=folds(), n_jobs=-1)
+    return GridSearchCV(stack, grids, cv=folds(), n_jobs=-1)
 
 
 def singles():
@@ -208,22 +197,26 @@ def scores(search, test, y_test):
     return search.best_score_, search.score(test, y_test)
 
 
-# ----------------------------------------------------------- views, fine-tuning and their stack
+# --------------------------------------------------------------- views, fine-tuning and stacks
 
 
 def ways(seed):
-    """Estimator and grid of each way to use the bundled backbones, except the stack."""
+    """Estimator and grid of each way to use the bundled backbones."""
     head = HeadClassifier(random_state=seed)
-    frozen = make_transfer_pipeline(head=head)
-    views = make_transfer_pipeline(
-        head=head, augmentation="flip", n_views=N_VIEWS, random_state=seed
-    )
-    tuned = FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed)
+    views = {"augmentation": "crop", "n_views": N_VIEWS, "random_state": seed}
     backbones = {"embedder__backbone": BACKBONES}
     return {
-        "frozen": (frozen, backbones),
-        "frozen, with views": (views, backbones | {"embedder__augmentation": ["flip", "crop"]}),
-        "fine-tuned": (tuned, {"backbone": BACKBONES[1:], "trainable_stages": [1, 3]}),
+        "frozen": (make_transfer_pipeline(head=head), backbones),
+        "frozen, with views": (
+            make_transfer_pipeline(head=head, **views),
+            backbones | {"embedder__augmentation": ["flip", "crop"]},
+        ),
+        "fine-tuned": (
+            FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed),
+            {"backbone": BACKBONES[1:], "trainable_stages": [1, 3]},
+        ),
+        "stack of both": (make_transfer_stack(BACKBONES, head), {}),
+        "stack of both, with views": (make_transfer_stack(BACKBONES, head, **views), {}),
     }
 
 
@@ -231,6 +224,9 @@ def choose(data):
     """Yield (way, best parameters, cross-validated accuracy, seconds) from the training part."""
     train, y_train, _, _ = data
     for way, (estimator, grid) in ways(seed=0).items():
+        if not grid:
+            yield way, {}, None, 0.0
+            continue
         begun = time.perf_counter()
         search = GridSearchCV(estimator, grid, cv=folds(3), n_jobs=-1, refit=False)
         search.fit(train, y_train)
@@ -241,7 +237,7 @@ def chosen(way, params, seed):
     """The estimator of a way with its chosen parameters, or the stack of all."""
     if way in params:
         return ways(seed)[way][0].set_params(**params[way])
-    branches = [(name, chosen(name, params, seed)) for name in params]
+    branches = [(name, chosen(name, params, seed)) for name in params if params[name]]
     return StackingClassifier(branches, LogisticRegression(max_iter=500), cv=folds(2))
 
 
@@ -266,7 +262,7 @@ def compare_ways(name, data, n_seeds):
         scores, seconds = map(np.array, zip(*results, strict=True))
         baseline = scores if baseline is None else baseline
         gain = 100 * (scores - baseline)
-        what = what and ", ".join(str(value) for value in what.values())
+        what = ", ".join(map(str, what.values())) if what else ""
         print(
             f"| {name} | {way} | {what} | {'' if cv_score is None else f'{cv_score:.1%}'} "
             f"| {scores.mean():.1%} ± {100 * scores.std(ddof=1):.1f} "
@@ -280,9 +276,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument(
-        "--ways", action="store_true", help="compare views, fine-tuning and a stack"
-    )
+    parser.add_argument("--ways", action="store_true", help="compare views, fine-tuning and stacks")
     parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
     warnings.simplefilter("ignore", RandomWeightsWarning)

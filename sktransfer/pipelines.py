@@ -68,7 +68,8 @@ def make_transfer_pipeline(
     """
     head = HeadClassifier() if head is None else clone(head)
     if n_views != 1 or n_test_views not in (None, 1):
-        if not any(isinstance(part, MultiViewClassifier) for part in _parts(head)):
+        parts = [head, *head.get_params(deep=True).values()]
+        if not any(isinstance(part, MultiViewClassifier) for part in parts):
             head = MultiViewClassifier(head)
     elif augmentation is not None:
         raise ValueError(
@@ -77,10 +78,6 @@ def make_transfer_pipeline(
         )
     views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
     return Pipeline([("embedder", ImageEmbedder(backbone, **views, **embedder)), ("head", head)])
-
-
-def _parts(estimator):
-    return [estimator, *estimator.get_params(deep=True).values()]
 
 
 def make_transfer_stack(
@@ -155,12 +152,12 @@ def make_transfer_stack(
             f"Two branches have the same name: {names}. Pass (name, backbone) tuples to tell them "
             "apart."
         )
+    if final_estimator is None:
+        final_estimator = LogisticRegression(max_iter=1000)
     views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
     return StackingClassifier(
         [(name, make_transfer_pipeline(b, head, **views, **embedder)) for name, b in branches],
-        final_estimator=LogisticRegression(max_iter=1000)
-        if final_estimator is None
-        else final_estimator,
+        final_estimator=final_estimator,
         cv=cv,
         stack_method=stack_method,
         n_jobs=n_jobs,

@@ -4,6 +4,7 @@ import copy
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from sklearn.base import BaseEstimator
 from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -17,7 +18,7 @@ SHRUNK_SIDE = 800
 
 
 class Shrink(v2.Transform):
-    """Resize large images so that the shorter side has a given number of pixels."""
+    """Resize large images so that the shorter side has ``side`` pixels."""
 
     def __init__(self, side):
         super().__init__()
@@ -48,32 +49,17 @@ _STEPS = {
     "flip": lambda: [],
     "crop": lambda: [_crop()],
     "color": lambda: [_crop(), v2.ColorJitter(0.3, 0.3, 0.3, hue=0.05)],
-    "auto": lambda: [
-        _crop(),
-        v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
-    ],
+    "auto": lambda: [_crop(), v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)],
 }
 
 
 class Augmentation(NamedTuple):
-    """What an `augmentation` parameter stands for.
+    """What an `augmentation` parameter stands for."""
 
-    Parameters
-    ----------
-    key : str
-        Equal only for augmentations that do the same; part of the cache key of a view.
-    transform : torch.nn.Module or None
-        Random transform of every view but the first.
-    mirrors : bool
-        Whether every second view is mirrored left to right.
-    custom : bool
-        Whether the transform is the user's.
-    """
-
-    key: str
-    transform: nn.Module | None
-    mirrors: bool
-    custom: bool
+    key: str  # equal only for augmentations that do the same
+    transform: nn.Module | None  # of every view but the first
+    mirrors: bool  # whether every second view is mirrored left to right
+    custom: bool  # whether the transform is the user's
 
     def canonical(self, number):
         """Return the number of the first view that equals view ``number``."""
@@ -81,25 +67,7 @@ class Augmentation(NamedTuple):
 
 
 def resolve_augmentation(augmentation):
-    """Return the `Augmentation` that a name or a transform stands for.
-
-    Parameters
-    ----------
-    augmentation : str or torch.nn.Module
-        ``"flip"``, ``"crop"``, ``"color"``, ``"auto"``, or a transform of
-        :mod:`torchvision.transforms.v2`.
-
-    Returns
-    -------
-    Augmentation
-        With its cache key.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or if the transform contains something without a stable identity,
-        such as a lambda.
-    """
+    """Return the `Augmentation` that a name or a transform stands for."""
     if not isinstance(augmentation, str):
         try:
             return Augmentation(hash_value(augmentation), augmentation, mirrors=False, custom=True)
@@ -130,26 +98,17 @@ class HoldsAugmentation:
     """
 
     def get_params(self, deep=True):
-        """Get the parameters of this estimator.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include the parameters of nested estimators.
-
-        Returns
-        -------
-        dict
-            Parameter names and values.
-        """
-        without = copy.copy(self)
-        without.augmentation = None
-        params = super(HoldsAugmentation, without).get_params(deep=deep)
+        params = super(HoldsAugmentation, self._without_augmentation()).get_params(deep=deep)
         return params | {"augmentation": self.augmentation}
 
+    get_params.__doc__ = BaseEstimator.get_params.__doc__
+
     def __sklearn_clone__(self):
-        without = copy.copy(self)
-        without.augmentation = None
-        cloned = super(HoldsAugmentation, without).__sklearn_clone__()
+        cloned = super(HoldsAugmentation, self._without_augmentation()).__sklearn_clone__()
         cloned.augmentation = copy.deepcopy(self.augmentation)
         return cloned
+
+    def _without_augmentation(self):
+        without = copy.copy(self)
+        without.augmentation = None
+        return without

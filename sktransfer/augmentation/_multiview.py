@@ -6,11 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, get_tags
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    process_routing,
-)
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -166,9 +162,9 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         MultiViewClassifier
             The fitted classifier.
         """
-        if classes is not None:
-            fit_params = {**fit_params, "classes": classes}
         params = self._route("partial_fit", sample_weight, fit_params)
+        if classes is not None:  # no metadata: the same in each call
+            params["classes"] = classes
         X, y, params = _flatten(X, y, params)
         if not hasattr(self, "estimator_"):
             self.estimator_ = clone(self.estimator)
@@ -262,8 +258,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             ``fit`` and ``partial_fit`` pass it to the same method of the classifier.
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
-        if hasattr(self.estimator, "partial_fit"):
-            mapping.add(caller="partial_fit", callee="partial_fit")
+        mapping.add(caller="partial_fit", callee="partial_fit")
         return (
             MetadataRouter(owner=self)
             .add_self_request(self)
@@ -347,7 +342,7 @@ def _groups_parameter(estimator):
 def _check_splits_nothing(estimator):
     for name, value in estimator.get_params(deep=True).items():
         prefix, _, parameter = name.rpartition("__")
-        if parameter == "cv" and value != "prefit":
+        if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
             culprit = type(estimator.get_params()[prefix] if prefix else estimator).__name__
             raise ValueError(
                 f"{culprit} inside MultiViewClassifier would split rows, which are single views "

@@ -32,13 +32,7 @@ _DRAWS_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 
 
 class SeededRandomness(TorchFunctionMode):
-    """A context in which the torch functions of this thread draw from a new generator.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the generator, from 0 to 2**63 - 1.
-    """
+    """A context in which the torch functions of this thread draw from a new generator."""
 
     def __init__(self, seed):
         super().__init__()

@@ -20,19 +20,9 @@ _checked = LRU(max_items=64)
 
 
 class Views:
-    """The views of each image; view 0 is the image.
+    """The views of each image: view 0 is the image, an `Augmentation` makes the others.
 
-    A view depends on the content of its image, the augmentation, the seed and its number, and on
-    nothing else.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-        Makes the views.
-    n_views : int
-        Number of views of each image.
-    seed : int
-        Seed of the views.
+    A view depends on the content of its image, the augmentation, the seed and its number only.
     """
 
     def __init__(self, augmentation, n_views, seed):
@@ -53,26 +43,9 @@ class Views:
         return digest.digest()
 
     def apply(self, pixels, image_digest, number):
-        """Return the pixels of a view, a uint8 tensor of shape (3, H, W).
+        """Turn the pixels of an image into those of a view, both uint8 of shape (3, H, W).
 
-        Parameters
-        ----------
-        pixels : torch.Tensor of shape (3, H, W), dtype uint8
-            The image.
-        image_digest : bytes
-            Digest of the image.
-        number : int
-            Which view.
-
-        Returns
-        -------
-        torch.Tensor of shape (3, H, W), dtype uint8
-            Height and width may differ from those of the image.
-
-        Raises
-        ------
-        UnreadableImageError
-            If the transform fails, or returns anything but an image.
+        A transform that fails, or returns anything else, raises `UnreadableImageError`.
         """
         if number == 0:
             return pixels
@@ -102,23 +75,7 @@ def _check_pixels(pixels):
 
 
 def check_augmentation(augmentation, images, max_pixels):
-    """Try a custom transform on the first readable image.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-        A named one needs no check.
-    images : list
-        Images of any kind.
-    max_pixels : int
-        Larger images are skipped.
-
-    Raises
-    ------
-    ValueError
-        If the transform fails, returns anything but an image, or returns another image the second
-        time.
-    """
+    """Try a custom transform on the first readable image, once in each process."""
     if augmentation.custom:
         _checked.get(augmentation.key, lambda: _try_out(augmentation, images, max_pixels))
 
