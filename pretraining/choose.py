@@ -7,7 +7,6 @@ cropped images of several sizes. It does not use the test parts.
 """
 
 import argparse
-import copy
 import sys
 from pathlib import Path
 
@@ -45,8 +44,7 @@ def main():
     parser.add_argument("--weights", default="DEFAULT", help="weights file (default: bundled)")
     parser.add_argument("--sets", default="scenes,cars,dogs")
     args = parser.parse_args()
-    # Loaded networks are shared, so change the preprocessing of a copy.
-    module = copy.deepcopy(load_backbone(resolve_backbone(args.name, args.weights)))
+    module = load_backbone(resolve_backbone(args.name, args.weights))
     print("| set | pixels | squashed | cropped |\n|---|---|---|---|")
     for name in args.sets.split(","):
         data = accuracy.SETS[name](args.data)

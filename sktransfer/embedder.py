@@ -15,8 +15,7 @@ from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._warnings import warn_user
 from .augmentation import HoldsAugmentation, Views, check_augmentation, resolve_augmentation
-from .backbones import resolve_backbone, warn_if_random
-from .backbones._spec import same_weights
+from .backbones import resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (
     FingerprintMismatchError,

@@ -325,7 +325,7 @@ def test_fit_opens_no_image_and_loads_no_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("sktransfer._engine._networks.load_backbone", refuse)
+    monkeypatch.setattr("sktransfer._engine._networks.shared_network", refuse)
     embedder = ImageEmbedder("resnet50").fit(["nowhere.jpg"])
     assert embedder.n_features_out_ == 2048
     assert embedder.get_feature_names_out()[[0, -1]].tolist() == ["resnet50_0", "resnet50_2047"]

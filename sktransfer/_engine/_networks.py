@@ -8,7 +8,7 @@ import numpy as np
 from .._utils._fork import after_fork_in_child
 from .._utils._lru import LRU
 from .._utils._threads import single_threaded_kernels, thread_share
-from ..backbones import load_backbone
+from ..backbones import shared_network
 from ..cache import NETWORKS
 from ._openvino import OpenVinoRunner
 from ._runtime import Runtime
@@ -151,7 +151,7 @@ def frozen_network(spec, runtime, cache=None):
         spec.n_features,
         spec.preprocessing,
         runtime,
-        partial(load_backbone, spec, warn=False),  # the embedder warns, even if all is cached
+        partial(shared_network, spec),
         custom_module=spec.module is not None,
         description=f"{spec.weights} {spec.preprocessing.image_size} px, {runtime.engine} "
         f"{runtime.precision}",

@@ -1,270 +1,129 @@
-"""A user's custom module as a backbone: its fingerprint, its width, a frozen copy."""
+"""Source of backbones: custom modules, a user's own ``torch.nn.Module``."""
 
 import copy
-import functools
-import hashlib
-import sys
-import threading
-import types
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import fx, nn
 
-from .._utils._threads import usable_kernels
-from ._spec import BackboneSpec, Preprocessing
+from .._utils._hashing import hash_value
+from .._utils._lru import LRU
+from .._utils._threads import own_generators, single_threaded_kernels, usable_kernels
+from ._spec import RANDOM_SEED, BackboneSpec, Preprocessing
+from ._state import INTERNAL, classes_state, module_state
 
-#: Packages whose functions and classes are known by their names.
-_LIBRARIES = {"torch", "torchvision", "timm", "numpy", "sktransfer", *sys.stdlib_module_names}
+#: Digest of each module, valid while its state is the same: {module: (state, digest)}.
+_digests = WeakKeyDictionary()
 
-#: What every module has; what counts of it is digested by itself.
-_MACHINERY = {*vars(nn.Module()), "_compiled_call_impl"}
+#: Names of what has no digest, in this process: {text: (name, objects that the text is about)}.
+_names = LRU(max_items=256)
 
-#: Types whose repr tells all.
-_PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes, range}
-
-#: Values, and values inside of values, that are digested at most.
-_MOST_VALUES, _DEEPEST = 200_000, 100
-
-_lock = threading.Lock()
-_instances = WeakKeyDictionary()  # names of modules that cannot be digested
+#: Width and summary of the output by digest and image size: equal modules run once.
+_probes = LRU(max_items=256)
 
 
-def resolve_module(module, weights, image_size):
-    """Return the specification of a custom module; see ``resolve_backbone``."""
+def names():
+    return []
+
+
+def matches(backbone):
+    return isinstance(backbone, nn.Module)
+
+
+def resolve(module, weights, image_size):
     if weights != "DEFAULT":
         raise ValueError(
-            "weights belongs to backbones given by name; a custom module brings its weights along. "
-            f"Got weights={weights!r}.\nHint: leave it out, and load them into the module first."
+            f"weights={weights!r} cannot be combined with a custom module, which contains its "
+            "weights.\nHint: leave `weights` out, and load the weights into the module first."
         )
     preprocessing = getattr(module, "preprocessing", None) or Preprocessing(224, 256)
     if not isinstance(preprocessing, Preprocessing):
         raise TypeError(
-            "The attribute `preprocessing` of a custom module is a "
-            f"sktransfer.backbones.Preprocessing; got {type(preprocessing)}."
+            "The attribute `preprocessing` of a custom module must be a "
+            f"sktransfer.backbones.Preprocessing, got {type(preprocessing)}."
         )
     if image_size is not None:
         preprocessing = preprocessing.for_size(image_size)
-    return BackboneSpec(
-        type(module).__qualname__,
-        "custom",
-        module_fingerprint(module),
-        _probe_width(module, preprocessing.image_size),
-        preprocessing,
-        module,
-    )
+    fingerprint, n_features = _identify(module, preprocessing.image_size)
+    name = type(module).__qualname__
+    return BackboneSpec(name, "custom", fingerprint, n_features, preprocessing, module)
 
 
-def module_fingerprint(module):
-    """Digest of the structure, the settings, the code and the tensors of a custom module.
+def fingerprint(spec):
+    return _identify(spec.module, spec.preprocessing.image_size)[0]
 
-    It is the same in every process, unless something in the module cannot be digested (a lock, an
-    open file): then it is the instance's own, so that nothing is shared with what may differ.
+
+def load(spec):
+    return _frozen_copy(spec.module)
+
+
+def _frozen_copy(module):
+    """Copy a module to the CPU in float32, frozen; the user's module is never changed."""
+    with torch.inference_mode(False):
+        return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+
+
+def _identify(module, image_size):
+    """Return the fingerprint and the width of a module.
+
+    The fingerprint consists of a digest of the tensors and attributes, and of a coarse summary of
+    what the module computes: another `forward` under the same class name gives another output.
     """
-    digest = _Digest()
-    digest.add(module, digest.data)
-    code = digest.code.hexdigest()[:32] if digest.complete else _name_of_instance(module)
-    return f"custom:{type(module).__qualname__}:sha256={digest.data.hexdigest()}:code={code}"
+    state = module_state(module)
+    known_state, digest, instance = _digests.get(module, (None, None, None))
+    if known_state != state:
+        digest, instance = _digest(module, state)
+        _digests[module] = state, digest, instance
+    key = digest, instance, image_size, classes_state(module)
+    n_features, summary = _probes.get(key, lambda: _probe(module, image_size))
+    name = type(module).__qualname__
+    return f"custom:{name}:sha1={digest}:code={instance or ''}{summary}", n_features
 
 
-def _name_of_instance(module):
-    with _lock:
-        return _instances.setdefault(module, uuid4().hex)
+@usable_kernels()
+def _digest(module, state):
+    """Return a digest of the module, and a name for what it cannot cover.
 
-
-class _Digest:
-    """Digests of values of any kind.
-
-    Attributes
-    ----------
-    data : hash
-        Of tensors and settings.
-    code : hash
-        Of functions and classes, which another Python compiles to other code.
-    complete : bool
-        False where something was met that cannot be digested.
+    A lambda or an open file, for example, has no digest. Copies that contain the same object have
+    the same name; nothing is shared with any other module.
     """
-
-    def __init__(self):
-        self.data, self.code = hashlib.sha256(), hashlib.sha256()
-        self.complete = True
-        self._path = {}  # id -> depth of what is being digested, against cycles
-        self._known = {}  # id -> (number, function or class), which are digested once
-        self._left = _MOST_VALUES
-
-    def add(self, value, sink):
-        """Take in one value: into ``sink``, or where it is a function or a class, into ``code``."""
-        if type(value) in _PLAIN:
-            _write(sink, repr(value))
-        elif id(value) in self._path:
-            _write(sink, f"cycle {self._path[id(value)]}")
-        elif self._left and len(self._path) < _DEEPEST:
-            self._left -= 1
-            self._path[id(value)] = len(self._path)
-            self._add_new(value, sink)
-            del self._path[id(value)]
-        else:
-            self.complete = False
-
-    def _add_new(self, value, sink):
-        if not isinstance(value, nn.Module):
-            _write(sink, _full_name(type(value)))
-        kinds = (add for kind, add in _KINDS.items() if isinstance(value, kind))
-        add = _EXACT_TYPES.get(type(value)) or next(kinds, _add_reduced)
-        try:
-            add(self, value, sink)
-        except Exception:  # whatever a class may raise that does not let itself be pickled
-            self.complete = False
-
-    def add_all(self, values, sink):
-        """Take in values whose order counts."""
-        _write(sink, str(len(values)))
-        for value in values:
-            self.add(value, sink)
-
-    def first_time(self, value):
-        """Take in the name of a function or class; whether there is more of it to take in."""
-        _write(self.code, _full_name(value))
-        n_known = len(self._known)
-        number, _ = self._known.setdefault(id(value), (n_known, value))
-        _write(self.code, str(number))
-        return number == n_known and not _is_library(value)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    parts = []
+    for path, part in module.named_modules(remove_duplicate=False):
+        kind = type(part)
+        if isinstance(part, fx.GraphModule):  # each copy has a class of its own
+            parts.append((path, part.code))
+            continue
+        attributes = {name: held for name, held in vars(part).items() if name not in INTERNAL}
+        hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
+        parts.append((path, f"{kind.__module__}.{kind.__qualname__}", attributes, hooks))
+    try:
+        return hash_value([tensors, parts]), None
+    except ValueError:
+        attributes = state[1] if isinstance(state, tuple) else object()
+        # The parts are kept, so that no other object gets an address that is in the text.
+        name, _ = _names.get(repr(attributes), lambda: (uuid4().hex, parts))
+        return hash_value(tensors), name
 
 
-def _write(sink, text):
-    sink.update(f"{text}\n".encode(errors="backslashreplace"))
-
-
-def _full_name(value):
-    return f"{value.__module__}.{value.__qualname__}"
-
-
-def _is_library(value):
-    package = (value.__module__ or "").partition(".")[0]
-    # What was made inside a function of a library is not known by its name.
-    return package in _LIBRARIES and "<" not in value.__qualname__
-
-
-def _add_tensor(digest, tensor, sink):
-    _write(sink, f"{tensor.dtype} {tuple(tensor.shape)}")
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    sink.update(flat.view(torch.uint8).numpy())
-
-
-def _add_array(digest, array, sink):
-    _write(sink, f"{array.dtype.str} {array.shape}")
-    if array.dtype.hasobject:
-        digest.add_all(array.ravel().tolist(), sink)
-    else:
-        sink.update(np.ascontiguousarray(array).tobytes())
-
-
-def _add_module(digest, module, sink):
-    if isinstance(module, fx.GraphModule):  # its class is made anew by every copy and pickle
-        _write(sink, module.code)
-    else:
-        _add_kind_and_settings(digest, module, sink)
-    for parts in (module._parameters, module._buffers, module._modules):
-        digest.add(dict(parts), sink)
-    for hooks in (module._forward_pre_hooks, module._forward_hooks):
-        digest.add_all(hooks.values(), digest.code)
-
-
-def _add_kind_and_settings(digest, module, sink):
-    _write(sink, _full_name(type(module)))
-    digest.add(type(module), digest.code)
-    settings = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
-    digest.add(dict(sorted(settings.items())), sink)
-
-
-def _add_class(digest, kind, sink):
-    if not digest.first_time(kind):
-        return
-    digest.add_all(kind.__bases__, digest.code)
-    for name, value in sorted(vars(kind).items(), key=lambda item: item[0]):
-        special = name == "_abc_impl" or (name[:2] == name[-2:] == "__")
-        if not special or isinstance(value, types.FunctionType):
-            _write(digest.code, name)
-            digest.add(value, digest.code)
-
-
-def _add_function(digest, function, sink):
-    if digest.first_time(function):
-        code, cells = function.__code__, function.__closure__ or ()
-        digest.add_all((code, function.__defaults__, function.__kwdefaults__, *cells), digest.code)
-
-
-def _add_code(digest, code, sink):
-    digest.add_all((code.co_code, code.co_names, code.co_varnames, code.co_consts), sink)
-
-
-def _add_set(digest, values, sink):
-    if not all(type(value) in _PLAIN for value in values):
-        raise TypeError("a set has no order to digest it in")
-    digest.add(sorted(map(repr, values)), sink)
-
-
-def _add_list(digest, values, sink):
-    if all(type(value) in _PLAIN for value in values):
-        _write(sink, repr(values))
-    else:
-        digest.add_all(values, sink)
-
-
-def _add_dict(digest, values, sink):
-    digest.add_all([part for item in values.items() for part in item], sink)
-
-
-def _add_reduced(digest, value, sink):
-    """Take in what a pickle would hold of an object."""
-    if hasattr(value, "__wrapped__"):  # as functools.lru_cache makes them
-        return digest.add(value.__wrapped__, sink)
-    reduced = value.__reduce_ex__(4)
-    if isinstance(reduced, str):
-        return _write(sink, f"{getattr(value, '__module__', None)} {reduced}")
-    make, args, state, *items = (*reduced, None)[:5]
-    digest.add_all((make, args, state, *(list(part or ()) for part in items)), sink)
-
-
-_EXACT_TYPES = {
-    list: _add_list,
-    tuple: _add_list,
-    dict: _add_dict,
-    set: _add_set,
-    frozenset: _add_set,
-    types.FunctionType: _add_function,
-    types.CodeType: _add_code,
-    types.CellType: lambda digest, cell, sink: digest.add(cell.cell_contents, sink),
-    types.ModuleType: lambda digest, module, sink: _write(sink, module.__name__),
-    property: lambda digest, it, sink: digest.add_all((it.fget, it.fset, it.fdel), sink),
-    functools.cached_property: lambda digest, it, sink: digest.add(it.func, sink),
-    staticmethod: lambda digest, method, sink: digest.add(method.__func__, sink),
-    classmethod: lambda digest, method, sink: digest.add(method.__func__, sink),
-}
-_KINDS = {
-    torch.Tensor: _add_tensor,
-    np.ndarray: _add_array,
-    nn.Module: _add_module,
-    type: _add_class,
-}
-
-
-def frozen_copy(module):
-    """Copy a module to float32 on the CPU, frozen; the user's own stays as it is."""
-    return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-
-
-def _probe_width(module, image_size):
-    """Run one black image to learn the width of the embedding."""
-    with torch.inference_mode(), usable_kernels():
-        output = frozen_copy(module)(torch.zeros(1, 3, image_size, image_size))
-    if not torch.is_tensor(output) or output.ndim != 2 or len(output) != 1:
+def _probe(module, image_size):
+    """Run one fixed image; return the width and a summary of the output."""
+    with torch.inference_mode(), single_threaded_kernels(), own_generators():
+        torch.manual_seed(RANDOM_SEED)
+        image = torch.linspace(0, 2000, 3 * image_size**2).sin()
+        image = image.reshape(1, 3, image_size, image_size)
+        output = _frozen_copy(module)(image)
+    if not torch.is_tensor(output) or output.ndim != 2 or len(output) != 1 or not output.numel():
         got = tuple(output.shape) if torch.is_tensor(output) else type(output)
         raise ValueError(
-            "A custom module maps images (n, 3, height, width) to embeddings (n, n_features); for "
-            f"one image of {image_size} pixels {type(module).__qualname__} gave {got}.\n"
+            "A custom module must map images (n, 3, height, width) to embeddings (n, n_features). "
+            f"For one image of {image_size} pixels, {type(module).__qualname__} returned {got}.\n"
             "Hint: end it with torch.nn.Flatten(), or with a pooling layer and torch.nn.Flatten()."
         )
-    return output.shape[1]
+    row = output[0].double()
+    norm = row.norm() / len(row) ** 0.5
+    projection = row @ torch.arange(1, len(row) + 1, dtype=row.dtype).cos() / len(row) ** 0.5
+    # Relative to the norm and with few digits: machines round differently.
+    numbers = [row.mean() / norm, row.abs().max() / norm, projection / norm]
+    return len(row), ",".join([f"{norm:.3e}", *(f"{round(float(x), 3) + 0:.3f}" for x in numbers)])

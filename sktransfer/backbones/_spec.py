@@ -1,36 +1,44 @@
 """What identifies a backbone: its name, weights, width and preprocessing."""
 
+import difflib
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
+import torch
+import torchvision
+
+from ..exceptions import UnknownBackboneError
+
+#: Largest side of an image that a network sees, in pixels.
+MAX_IMAGE_SIZE = 4096
+
+#: Seed of networks with random weights.
+RANDOM_SEED = 0
+
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def same_weights(fingerprint, other):
-    """Whether two fingerprints are of the same weights.
-
-    Those of custom modules also say which code computes with the weights. Another Python compiles it
-    to other code, and what cannot be digested is told apart by instance: neither is a mismatch.
-    """
-    return fingerprint.partition(":code=")[0] == other.partition(":code=")[0]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image is made ready for a network.
+    """How an image is prepared for a network.
 
     Parameters
     ----------
     image_size : int
-        Side of the square that the network sees, in pixels.
+        Side of the square that the network sees, in pixels, from 1 to 4096.
     resize_size : int or None
-        Length of the shorter side before the centre crop, in pixels. None squashes the whole
-        image into the square, which crops nothing and changes the aspect ratio.
-    interpolation : {"bilinear", "bicubic"}
-        How the image is resized; always with antialiasing.
-    mean, std : tuple of 3 floats
-        Subtracted from and divided into the RGB channels, on the scale from 0 to 1.
+        Length of the shorter side before the center crop, in pixels, from 1 to 16384. None
+        squashes the whole image into the square: nothing is cropped, but the aspect ratio changes.
+    interpolation : {"bilinear", "bicubic"}, default="bilinear"
+        How the image is resized, always with antialiasing.
+    mean, std : tuple of 3 floats, default=ImageNet's
+        The RGB channels, on the scale from 0 to 1, are normalized to ``(x - mean) / std``.
+
+    Raises
+    ------
+    ValueError
+        A value is out of range.
 
     Examples
     --------
@@ -49,21 +57,24 @@ class Preprocessing:
     std: tuple = _IMAGENET_STD
 
     def __post_init__(self):
-        if self.image_size < 1 or (self.resize_size is not None and self.resize_size < 1):
+        if not 1 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ValueError(
-                "image_size and resize_size are numbers of pixels, at least 1; got "
-                f"{self.image_size} and {self.resize_size}."
+                f"image_size must be from 1 to {MAX_IMAGE_SIZE} pixels, got {self.image_size}."
+            )
+        if self.resize_size is not None and not 1 <= self.resize_size <= 4 * MAX_IMAGE_SIZE:
+            raise ValueError(
+                f"resize_size must be None or from 1 to {4 * MAX_IMAGE_SIZE} pixels, got "
+                f"{self.resize_size}."
             )
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(
-                f'interpolation is "bilinear" or "bicubic", got {self.interpolation!r}.'
+                f'interpolation must be "bilinear" or "bicubic", got {self.interpolation!r}.'
             )
-
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or not all(map(isfinite, values)):
-                raise ValueError(f"{name} is three numbers, one for each channel; got {values}.")
+                raise ValueError(f"{name} must be three finite numbers, got {values}.")
         if not all(value > 0 for value in self.std):
-            raise ValueError(f"std is divided by and must be positive; got {self.std}.")
+            raise ValueError(f"std must be positive, got {self.std}.")
 
     def for_size(self, image_size):
         """Return the same preprocessing for another image size.
@@ -76,15 +87,15 @@ class Preprocessing:
         Returns
         -------
         Preprocessing
-            With ``resize_size`` changed in proportion and rounded.
+            ``resize_size`` changes in proportion.
         """
         resize_size = self.resize_size
         if resize_size is not None:
-            resize_size = round(resize_size * image_size / self.image_size)
+            resize_size = max(1, round(resize_size * image_size / self.image_size))
         return replace(self, image_size=int(image_size), resize_size=resize_size)
 
     def key(self):
-        """Return a text that is equal exactly for equal preprocessing.
+        """Return a text that is equal for equal preprocessing only.
 
         Returns
         -------
@@ -97,23 +108,23 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """Everything that identifies a frozen backbone; small and picklable.
+    """Everything that identifies a frozen backbone. It can be pickled.
 
     Parameters
     ----------
     name : str
-        Name of the backbone, or the class of a user's custom module.
+        Name of the backbone, or the class of a custom module.
     weights : str or None
-        Member name of official weights, absolute path of a weights file, ``"bundled"``, ``"custom"``
-        for a user's custom module, or None for random weights.
+        Name of official weights, absolute path of a weights file, ``"bundled"``, ``"pretrained"``
+        (timm), ``"custom"``, or None for random weights.
     fingerprint : str
-        Text that identifies the architecture together with its weights.
+        Identifies the architecture together with its weights.
     n_features : int
         Width of the embedding.
     preprocessing : Preprocessing
-        What is done to an image first.
+        How images are prepared.
     module : torch.nn.Module or None, default=None
-        A user's custom module; it travels with the specification.
+        The custom module.
     """
 
     name: str
@@ -124,5 +135,45 @@ class BackboneSpec:
     module: Any = field(default=None, repr=False, compare=False)
 
 
-# Both are public in `backbones`: pickles and messages name them there.
+# Pickles and error messages name both by their public home.
 Preprocessing.__module__ = BackboneSpec.__module__ = "sktransfer.backbones"
+
+
+def same_weights(fingerprint, other):
+    """Tell whether two fingerprints stand for the same weights.
+
+    What a custom module computes with its weights is not compared: its last digits differ between
+    machines.
+    """
+    return fingerprint.partition(":code=")[0] == other.partition(":code=")[0]
+
+
+def random_fingerprint(family, name):
+    """Return the fingerprint of random weights; the library versions decide what is drawn."""
+    versions = f"torch={torch.__version__}:torchvision={torchvision.__version__}"
+    return f"{family}:{name}:random:seed={RANDOM_SEED}:{versions}"
+
+
+def check_smallest(name, image_size, smallest):
+    if image_size < smallest:
+        raise ValueError(
+            f"{name!r} needs images of at least {smallest} pixels, got image_size={image_size}."
+        )
+
+
+def unknown_backbone(name, candidates):
+    """Return the error for an unknown name, with the most similar names."""
+    full_names = {}
+    for candidate in candidates:
+        full_names.setdefault(candidate.rpartition(":")[2], candidate)
+    short = name.rpartition(":")[2].lower()
+    similar = difflib.get_close_matches(short, full_names, n=3)
+    if len(short) > 2:
+        similar += sorted((known for known in full_names if short in known), key=len)
+    similar = [repr(full_names[known]) for known in dict.fromkeys(similar)]
+    suggestion = f"\nDid you mean {' or '.join(similar[:3])}?" if similar else ""
+    return UnknownBackboneError(
+        f"There is no backbone named {name!r}.{suggestion}\n"
+        "Hint: sktransfer.list_backbones() lists all names. Networks of timm are named "
+        "'timm:NAME'. You can also pass a torch.nn.Module."
+    )

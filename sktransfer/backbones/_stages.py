@@ -45,14 +45,14 @@ def backbone_stages(network):
     return _merge(_children(network), nn.ModuleList)
 
 
-def split_backbone(network, n_unfrozen):
+def split_backbone(network, trainable_stages):
     """Split a backbone into a frozen lower and a trainable upper part.
 
     Parameters
     ----------
     network : torch.nn.Module
         As :func:`sktransfer.backbones.load_backbone` returns it; it is not changed.
-    n_unfrozen : int
+    trainable_stages : int
         How many of the last stages of :func:`backbone_stages` are to be trained, from 0 to all.
 
     Returns
@@ -67,7 +67,7 @@ def split_backbone(network, n_unfrozen):
     Raises
     ------
     ValueError
-        The network has fewer than ``n_unfrozen`` stages.
+        The network has fewer than ``trainable_stages`` stages.
 
     Examples
     --------
@@ -78,27 +78,27 @@ def split_backbone(network, n_unfrozen):
     (4, 2)
     """
     stages = backbone_stages(network)
-    if not 0 <= n_unfrozen <= len(stages):
+    if not 0 <= trainable_stages <= len(stages):
         raise ValueError(
-            f"n_unfrozen is a number of stages from 0 to {len(stages)} for this backbone, got "
-            f"{n_unfrozen}; its stages are {[name for name, _ in stages]}."
+            f"trainable_stages must be from 0 to {len(stages)} for this backbone, got "
+            f"{trainable_stages}. Its stages are {[name for name, _ in stages]}."
         )
-    if n_unfrozen == 0:
+    if trainable_stages == 0:
         return network, nn.Identity()
-    if n_unfrozen == len(stages):
+    if trainable_stages == len(stages):
         return nn.Identity(), copy.deepcopy(network).requires_grad_(True)
     if _sequence(network) is None:
-        return None, _partly_trainable(network, n_unfrozen)
+        return None, _partly_trainable(network, trainable_stages)
     modules = [module for _, module in stages]
-    lower = nn.Sequential(*modules[:-n_unfrozen])
+    lower = nn.Sequential(*modules[:-trainable_stages])
     lower.training = network.training  # of the new container only: its modules are shared
-    upper = copy.deepcopy(nn.Sequential(*modules[-n_unfrozen:])).requires_grad_(True)
+    upper = copy.deepcopy(nn.Sequential(*modules[-trainable_stages:])).requires_grad_(True)
     return lower, upper.train(network.training)
 
 
-def _partly_trainable(network, n_unfrozen):
+def _partly_trainable(network, trainable_stages):
     whole = copy.deepcopy(network).requires_grad_(False)
-    for _, module in backbone_stages(whole)[-n_unfrozen:]:
+    for _, module in backbone_stages(whole)[-trainable_stages:]:
         module.requires_grad_(True)
     return whole
 

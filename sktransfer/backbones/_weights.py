@@ -1,48 +1,80 @@
-"""Weights files: digests, reading, fitting them into a network, official downloads."""
+"""Weights files: which one is meant, its digest, reading it, fitting it into a network."""
 
 import functools
 import hashlib
-import http.client
 import os
 import re
+import stat
+import time
 from collections import OrderedDict
+from enum import Enum
 from pathlib import Path
-from urllib.parse import unquote, urlparse
-from urllib.request import Request, urlopen
 
 import torch
-from filelock import FileLock
 from safetensors.torch import load_file
-from tqdm import tqdm
 
-from ..exceptions import FingerprintMismatchError, WeightsError
+from .._utils._sizes import size_text
+from ..exceptions import WeightsError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-#: Seconds without a single byte after which a download counts as failed.
-TIMEOUT = 60
-_CHUNK = 1 << 20
+
+#: Largest weights file that is read, in bytes.
+MAX_BYTES = 64 * 10**9
+
+#: Weights as large as this overflow sooner or later; a flipped bit makes such numbers.
+_LARGEST = 1e20
+
+#: Seconds after a change during which a digest is not remembered: a second change within one tick
+#: of the file system's clock would go unnoticed.
+_SETTLED = 2
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_DEEPEST_WRAPPER = 3
+_MAX_WRAPPERS = 3
 # "module." comes from DataParallel, "_orig_mod." from torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # DenseNet checkpoints from before torch 0.4 have a dot inside their layer names.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
-# ------------------------------------------------------------------------------------ digests
-
-
-@functools.lru_cache(maxsize=256)
-def _digest_of_version(path, size, mtime_ns, ctime_ns):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_choice(weights):
+    """Return None, the name of official weights, or the absolute path of a file as a Path."""
+    if weights is None:
+        return None
+    if isinstance(weights, Enum):  # the members of torchvision's weights
+        return weights.name
+    if isinstance(weights, os.PathLike) or (
+        isinstance(weights, str) and (weights.endswith(SUFFIXES) or os.sep in weights)
+    ):
+        path = Path(os.path.abspath(os.path.expanduser(weights)))
+        if path.suffix not in SUFFIXES:
+            raise WeightsError(
+                f"A weights file must end in {', '.join(SUFFIXES)}; got {str(weights)!r}."
+            )
+        return path
+    if isinstance(weights, str):
+        return weights
+    raise TypeError(
+        'weights must be "DEFAULT", the name of official weights, the path of a weights file or '
+        f"None; got {type(weights)}."
+    )
 
 
 def file_digest(path):
-    """SHA-256 of a file as hex text, remembered until the file changes."""
+    """Return the SHA-256 of a file as hexadecimal text, remembered while the file is unchanged."""
     try:
-        stat = os.stat(path)
-        return _digest_of_version(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise WeightsError(f"The weights file {str(path)!r} is not a regular file.")
+        if found.st_size > MAX_BYTES:
+            raise WeightsError(
+                f"The weights file {str(path)!r} has {size_text(found.st_size)}; at most "
+                f"{size_text(MAX_BYTES)} are read."
+            )
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)
+        version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        settled = time.time_ns() - changed > _SETTLED * 10**9
+        digest = _digest_of_version if settled else _digest_of_version.__wrapped__
+        return digest(str(path), version)
     except OSError as error:
         raise WeightsError(
             f"The weights file {str(path)!r} cannot be read: {error.strerror or error}.\n"
@@ -51,11 +83,22 @@ def file_digest(path):
         ) from error
 
 
+@functools.lru_cache(maxsize=256)
+def _digest_of_version(path, version):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 # ------------------------------------------------------------------------------------ reading
 
 
 def read_state(path):
-    """Read the tensors of a ``.pth``, ``.pt`` or ``.safetensors`` file by name."""
+    """Return the tensors of a weights file by name."""
+    file_digest(path)  # refuses what is not a regular file
     try:
         if str(path).endswith(".safetensors"):
             content = load_file(path)
@@ -63,28 +106,26 @@ def read_state(path):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"The weights file {str(path)!r} cannot be read: {error}.") from error
-    except Exception as error:  # torch, pickle, zip and safetensors have their own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # torch, pickle, zip and safetensors raise their own kinds
         raise WeightsError(
-            f"The weights file {str(path)!r} is broken, or holds more than tensors (running code "
-            f"out of a file is not safe): {reason}\nHint: save it again with "
-            "`torch.save(network.state_dict(), path)`."
+            f"The weights file {str(path)!r} is damaged, or contains more than tensors (a file "
+            f"that can run code is not safe): {first_line(error)}\n"
+            "Hint: save it again with `torch.save(network.state_dict(), path)`."
         ) from error
     return _rename(_unwrap(content, path))
 
 
 def _unwrap(content, path):
-    """Find the dictionary of tensors in what a checkpoint file holds."""
-    for _ in range(_DEEPEST_WRAPPER):
+    """Find the dictionary of tensors inside a checkpoint."""
+    for _ in range(_MAX_WRAPPERS):
         inside = [content.get(key) for key in _WRAPPERS] if isinstance(content, dict) else []
         content = next((value for value in inside if isinstance(value, dict)), content)
     if isinstance(content, dict) and content and all(map(_is_entry, content.items())):
         return content
+    keys = f" with the keys {sorted(map(str, content))[:8]}" if isinstance(content, dict) else ""
     raise WeightsError(
-        f"The weights file {str(path)!r} holds no dictionary of dense tensors by name: it is a "
-        f"{type(content).__name__}"
-        + (f" with the keys {sorted(map(str, content))[:8]}" if isinstance(content, dict) else "")
-        + ".\nHint: save `network.state_dict()`."
+        f"The weights file {str(path)!r} must contain a dictionary of dense tensors by name; it "
+        f"contains a {type(content).__name__}{keys}.\nHint: save `network.state_dict()`."
     )
 
 
@@ -94,7 +135,7 @@ def _is_entry(item):
 
 
 def _rename(state):
-    """Take off the prefixes of training wrappers and mend the oldest DenseNet names."""
+    """Remove the prefixes of training wrappers and convert the oldest DenseNet names."""
     for prefix in _PREFIXES:
         if state and all(key.startswith(prefix) for key in state):
             state = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items())
@@ -116,11 +157,11 @@ def fit_state(network, state, dropped, what):
     network : torch.nn.Module
         Without its classifying layer.
     state : dict of str to Tensor
-        Tensors by name, as :func:`read_state` gives them.
+        Tensors by name, as :func:`read_state` returns them.
     dropped : tuple of str
-        Prefixes of the tensors that belong to layers which were taken off.
+        Prefixes of the tensors whose layers were removed from the network.
     what : str
-        What is being loaded into what, for error messages.
+        Begins the error messages.
     """
     kept = OrderedDict((k, v) for k, v in state.items() if not k.startswith(dropped))
     own = network.state_dict()
@@ -128,21 +169,27 @@ def fit_state(network, state, dropped, what):
     _check_dtypes(kept, own, what)
     try:
         missing, unexpected = network.load_state_dict(kept, strict=False)
-    except RuntimeError as error:
+    except Exception as error:  # the contents of `_metadata` may be anything
         sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        if not sizes:
+            raise WeightsError(
+                f"{what}: PyTorch cannot load it: {first_line(error)}\n"
+                "Hint: save it again with `torch.save(network.state_dict(), path)`."
+            ) from error
         raise WeightsError(
-            f"{what}: {len(sizes)} tensor(s) have another shape:\n"
-            + _listed(sizes or [str(error)])
-            + "\nLikely reason: weights of another member of the family, or for another image size."
+            f"{what}: {len(sizes)} tensor(s) have another shape:\n{_listed(sizes)}\n"
+            "Likely reason: weights of another member of the family, or for another image size."
         ) from error
-    # Counts of batches matter to training only, and old checkpoints have none.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    # Only training reads the counts of batches, and old checkpoints have none.
+    counts = "num_batches_tracked"
+    missing = [key for key in missing if not key.endswith(counts)]
     if missing or unexpected:
-        raise WeightsError(_name_mismatch(what, missing, unexpected, len(own_names(network))))
+        total = sum(not key.endswith(counts) for key in own)
+        raise WeightsError(_name_mismatch(what, missing, unexpected, total))
 
 
 def _check_dtypes(state, own, what):
-    """Check that no numbers are cut to what the network computes with: quantised, complex ones."""
+    """Refuse quantized and complex numbers, which PyTorch would truncate silently."""
     other = [
         f"{name}: {value.dtype}"
         for name, value in state.items()
@@ -150,14 +197,9 @@ def _check_dtypes(state, own, what):
     ]
     if other:
         raise WeightsError(
-            f"{what}: {len(other)} tensor(s) hold no floating-point numbers:\n{_listed(other)}\n"
-            "Likely reason: a quantised network. Hint: save the one that it was made from."
+            f"{what}: {len(other)} tensor(s) are not floating-point:\n{_listed(other)}\n"
+            "Likely reason: a quantized network.\nHint: save the network it was made from."
         )
-
-
-def own_names(network):
-    """Names of the tensors that a checkpoint of ``network`` must have."""
-    return [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
 
 
 def _name_mismatch(what, missing, unexpected, total):
@@ -165,13 +207,13 @@ def _name_mismatch(what, missing, unexpected, total):
     if missing:
         lines += [f"{len(missing)} of {total} missing in the file:", _listed(missing)]
     if unexpected:
-        lines += [f"{len(unexpected)} in the file and not in the network:", _listed(unexpected)]
+        lines += [f"{len(unexpected)} in the file but not in the network:", _listed(unexpected)]
     if len(missing) == total:
         reason = "weights of another architecture, or of another library's version of it"
     elif missing and unexpected:
-        reason = "weights of another member of the family, or layers that were renamed"
+        reason = "weights of another member of the family, or renamed layers"
     elif missing:
-        reason = "the file holds only a part of the network"
+        reason = "the file contains only a part of the network"
     else:
         reason = "weights of a larger network, or layers that were added before training"
     return "\n".join([*lines, f"Likely reason: {reason}."])
@@ -182,85 +224,21 @@ def _listed(names, most=8):
     return "\n".join([*(f"  {name}" for name in names[:most]), *rest])
 
 
-# ---------------------------------------------------------------------------------- downloads
+def check_finite(network, name):
+    """Refuse weights with which no engine can compute; not all engines would notice.
 
-
-def official_digest(url):
-    """Return the start of the SHA-256 that official files carry in their name, or ``""``."""
-    found = re.search(r"-([a-f0-9]{8,})\.", _file_name(url))
-    return found.group(1) if found else ""
-
-
-def _file_name(url):
-    return unquote(os.path.basename(urlparse(url).path))
-
-
-def official_file(url, what):
-    """Return the path of an official weights file, downloaded when it is not there yet.
-
-    Parameters
-    ----------
-    url : str
-        Address of the file; its name carries the start of its SHA-256.
-    what : str
-        Whose weights these are, for error messages.
+    Of the buffers only the statistics of normalization layers count: others, such as attention
+    masks, may contain infinity.
     """
-    folder = Path(torch.hub.get_dir(), "checkpoints")
-    file = folder / _file_name(url)
-    try:
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            # Whoever waits for the lock finds the file there afterwards.
-            with FileLock(f"{file}.lock"):
-                if not file.exists():
-                    _download(url, file)
-    except (OSError, http.client.HTTPException, WeightsError) as error:
-        raise WeightsError(
-            f"The weights of {what} cannot be downloaded from {url}: {error}\n"
-            f"Hint: fetch that file by other means and put it as {file.name!r} into the folder "
-            f"{str(folder)!r}, or pass its path as `weights`. "
-            'The backbones "tiny_mobilenet" and "tiny_resnet" need no download.'
-        ) from error
-    if not file_digest(file).startswith(official_digest(url)):
-        raise FingerprintMismatchError(
-            f"The file {str(file)!r} is not the official one of {what}: its SHA-256 should start "
-            f"with {official_digest(url)} and is {file_digest(file)}.\n"
-            "Hint: delete it, and it is downloaded again."
-        )
-    return file
-
-
-def _download(url, file):
-    """Stream ``url`` beside ``file`` and move it into place only when it is whole and right."""
-    part = file.with_name(file.name + ".part")
-    try:
-        digest = _stream(url, part)
-        if not digest.startswith(official_digest(url)):
+    statistics = ("running_mean", "running_var")
+    buffers = [item for item in network.named_buffers() if item[0].endswith(statistics)]
+    for tensor_name, tensor in [*network.named_parameters(), *buffers]:
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = tensor.detach().aminmax()
+        if not (low > -_LARGEST and high < _LARGEST):  # NaN compares as False
             raise WeightsError(
-                "the file that arrived has the wrong hash (SHA-256 should start with "
-                f"{official_digest(url)} and is {digest})."
+                f"The weights of {name!r} contain NaN, infinity or numbers beyond {_LARGEST:g}, "
+                f"for example in {tensor_name!r}.\nHint: the file may be damaged, or the training "
+                "may have diverged; use another copy or an earlier checkpoint."
             )
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _stream(url, part):
-    """Write what ``url`` serves into ``part`` and return its SHA-256."""
-    digest = hashlib.sha256()
-    request = Request(url, headers={"User-Agent": "sktransfer"})
-    with urlopen(request, timeout=TIMEOUT) as answer, open(part, "wb") as out:
-        length = answer.headers.get("Content-Length")
-        total = int(length) if length else None
-        with tqdm(
-            total=total, desc=_file_name(url), unit="B", unit_scale=True, unit_divisor=1024
-        ) as bar:
-            while chunk := answer.read(_CHUNK):
-                out.write(chunk)
-                digest.update(chunk)
-                bar.update(len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise WeightsError(
-            f"the transfer was cut off after {part.stat().st_size} of {total} bytes."
-        )
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from .._engine import TORCH_DTYPES, resolve_runtime
 from .._training._samples import class_factors, digest_rows, split_share
 from .._utils._sizes import parse_size
 from ..augmentation import check_augmentation, resolve_augmentation
-from ..backbones import backbone_stages, load_backbone, resolve_backbone, split_backbone
+from ..backbones import backbone_stages, resolve_backbone, shared_network, split_backbone
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..heads._building import NOT_IN_DIGEST, described
@@ -115,7 +115,7 @@ class FineTuneFit:
         trainable_stages = self.params.trainable_stages
         if trainable_stages == 0:
             return 0
-        stages = [name for name, _ in backbone_stages(load_backbone(self.spec))]
+        stages = [name for name, _ in backbone_stages(shared_network(self.spec))]
         if trainable_stages == "all":
             return len(stages)
         if trainable_stages > len(stages):
@@ -195,7 +195,7 @@ class FineTuneFit:
         train, valid = self.split(digests)
         head = self.fit_head(rows, train, valid)
         runtime = self.training_runtime()
-        lower, upper = split_backbone(load_backbone(self.spec), self.n_unfrozen)
+        lower, upper = split_backbone(shared_network(self.spec), self.n_unfrozen)
         frozen = FrozenPart(
             lower, self.spec.preprocessing, runtime, custom_module=self.spec.module is not None
         )

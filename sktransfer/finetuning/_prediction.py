@@ -7,7 +7,7 @@ from torch import nn
 
 from .._engine import Network, embed_images, progress_bar, resolve_runtime
 from .._utils._threads import thread_share
-from ..backbones import load_backbone, split_backbone
+from ..backbones import shared_network, split_backbone
 from ..cache import resolve_cache_root
 from ..exceptions import ImageReadError, UnreadableImageError
 from ..images import check_images, digest_images, image_problems
@@ -68,7 +68,7 @@ class TunedNetwork:
         """Return the network from normalised images to embeddings, on the CPU."""
         if self.is_whole:
             return self.upper
-        lower, _ = split_backbone(load_backbone(self.spec), self.n_unfrozen)
+        lower, _ = split_backbone(shared_network(self.spec), self.n_unfrozen)
         # One stage after the other, not a part in a part, so that they can be told apart again.
         return nn.Sequential(*lower, *self.upper).eval()
 

@@ -73,7 +73,7 @@ def _parts_of(estimator):
     if isinstance(estimator, ImageEmbedder):
         spec = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size)
         size = spec.preprocessing.image_size
-        return [("backbone", copy.deepcopy(load_backbone(spec)))], (3, size, size)
+        return [("backbone", load_backbone(spec))], (3, size, size)
     if isinstance(estimator, HeadClassifier):
         check_is_fitted(estimator)
         network = copy.deepcopy(estimator.net_.module_).cpu().requires_grad_(True)

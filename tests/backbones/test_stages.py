@@ -29,9 +29,9 @@ def images(size):
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def check_cut(network, n_unfrozen, x):
+def check_cut(network, trainable_stages, x):
     """The composition equals the network, and the upper part leaves its input as it is."""
-    lower, upper = split_backbone(network, n_unfrozen)
+    lower, upper = split_backbone(network, trainable_stages)
     with torch.inference_mode():
         between = lower(x)
         before = between.clone()
@@ -54,15 +54,15 @@ OWN = {
 
 @pytest.mark.parametrize("case", OWN)
 def test_sequences_of_ones_own_can_be_cut_everywhere(case):
-    for n_unfrozen in range(len(backbone_stages(OWN[case])) + 1):
-        check_cut(OWN[case], n_unfrozen, images(32))
+    for trainable_stages in range(len(backbone_stages(OWN[case])) + 1):
+        check_cut(OWN[case], trainable_stages, images(32))
 
 
 @pytest.mark.parametrize("name", ["tiny_mobilenet", "tiny_resnet"])
 def test_bundled_backbones_can_be_cut_everywhere(name):
     network = load_backbone(resolve_backbone(name))
-    for n_unfrozen in range(len(backbone_stages(network)) + 1):
-        check_cut(network, n_unfrozen, images(32))
+    for trainable_stages in range(len(backbone_stages(network)) + 1):
+        check_cut(network, trainable_stages, images(32))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_training_the_upper_part_leaves_the_network_alone():
     assert not network.layer4.training
 
 
-@pytest.mark.parametrize("n_unfrozen", [-1, 7])
-def test_number_of_stages_is_checked(n_unfrozen):
+@pytest.mark.parametrize("trainable_stages", [-1, 7])
+def test_number_of_stages_is_checked(trainable_stages):
     with pytest.raises(ValueError, match="from 0 to 6"):
-        split_backbone(frozen("resnet18"), n_unfrozen)
+        split_backbone(frozen("resnet18"), trainable_stages)

@@ -1,0 +1,62 @@
+"""Building networks without their classifying layer and filling them with weights."""
+
+import contextlib
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from .._utils._threads import own_generators
+from ._spec import RANDOM_SEED
+from ._weights import fit_state, read_state
+
+
+class Headless(NamedTuple):
+    """A network without its classifying layer, and the prefixes of the tensors it lost."""
+
+    network: nn.Module
+    dropped: tuple
+
+
+class _SkipInitialization(TorchFunctionMode):
+    """Skip ``torch.nn.init`` where a weights file is about to overwrite everything."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def building(random):
+    """Build with seeded random weights, or without any; the caller's random state is kept."""
+    with own_generators(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say about their own constructors
+        if random:
+            torch.manual_seed(RANDOM_SEED)
+            yield
+        else:
+            with _SkipInitialization():
+                yield
+
+
+def behead(network, also_dropped=()):
+    """Replace the last Linear layer by an identity, in place."""
+    linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if linear:
+        path, replacement = linear[-1], nn.Identity()
+    else:  # SqueezeNet classifies with a convolution; its embedding is the pooled input of that
+        path, replacement = "classifier", nn.AdaptiveAvgPool2d(1)
+    network.set_submodule(path, replacement)
+    return Headless(network, (f"{path}.", *also_dropped))
+
+
+def fill(headless, weights, name, rename=lambda state: state):
+    """Load a weights file, or keep the random weights if ``weights`` is None."""
+    if weights is not None:
+        what = f"{str(weights)!r} does not fit {name!r}"
+        fit_state(headless.network, rename(read_state(weights)), headless.dropped, what)
+    return headless.network

@@ -1,0 +1,113 @@
+"""Loading networks, once per process."""
+
+import copy
+
+import torch
+
+from .._utils._lru import LRU
+from .._utils._threads import usable_kernels
+from .._utils._warnings import warn_user
+from ..exceptions import FingerprintMismatchError, RandomWeightsWarning
+from ._registry import source_of
+from ._spec import same_weights
+from ._state import tensors_state
+from ._weights import check_finite
+
+
+def _n_bytes(loaded):
+    network, _ = loaded
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+#: Loaded networks and the state of their tensors at that time.
+_networks = LRU(max_items=8, max_bytes=2 << 30, size_of=_n_bytes)
+
+
+def load_backbone(spec):
+    """Return the frozen network of a specification.
+
+    The file is read once per process.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        As :func:`resolve_backbone` returns it.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy for you to change: on the CPU, float32, in evaluation mode, without gradients and
+        without its classifying layer. It maps images (n, 3, size, size) to embeddings
+        (n, ``spec.n_features``).
+
+    Raises
+    ------
+    WeightsError
+        The weights cannot be downloaded or read, contain NaN or infinity, or do not fit the
+        network.
+    FingerprintMismatchError
+        The weights are not those of the specification.
+
+    Warns
+    -----
+    RandomWeightsWarning
+        The weights are random.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.backbones import load_backbone, resolve_backbone
+    >>> network = load_backbone(resolve_backbone("tiny_mobilenet"))
+    >>> network(torch.zeros(2, 3, 160, 160)).shape
+    torch.Size([2, 576])
+    """
+    warn_if_random(spec)
+    with usable_kernels():
+        return copy.deepcopy(shared_network(spec))
+
+
+def warn_if_random(spec):
+    """Warn if the weights of a specification are random."""
+    if spec.weights is None:
+        warn_user(
+            f"{spec.name!r} has random weights (weights=None); its embeddings say little about "
+            'the images. Pass weights="DEFAULT" for pretrained weights.',
+            RandomWeightsWarning,
+        )
+
+
+def shared_network(spec):
+    """Return the network that all threads of the process share, without a warning.
+
+    Never change it: a network whose tensors changed would give wrong embeddings under the right
+    fingerprint, and is refused.
+    """
+    _check_fingerprint(spec)
+    network, state = _networks.get((spec.fingerprint, spec.name), lambda: _load(spec))
+    if tensors_state(network) != state:
+        _networks.clear()
+        raise FingerprintMismatchError(
+            f"The shared network of {spec.name!r} was changed after it was loaded, so its "
+            "embeddings would be wrong.\nHint: change only the copies that "
+            "sktransfer.backbones.load_backbone returns. Call again: it is loaded anew."
+        )
+    return network
+
+
+def _load(spec):
+    with torch.inference_mode(False), usable_kernels():
+        network = source_of(spec).load(spec).float().eval().requires_grad_(False)
+        check_finite(network, spec.name)
+    _check_fingerprint(spec)  # it was not replaced while it was being read
+    return network, tensors_state(network)
+
+
+def _check_fingerprint(spec):
+    expected, found = spec.fingerprint, source_of(spec).fingerprint(spec)
+    if not same_weights(found, expected):
+        raise FingerprintMismatchError(
+            f"The weights of {spec.name!r} have changed.\n"
+            f"  expected: {expected}\n  found:    {found}\n"
+            "Hint: restore the expected weights or library versions, or fit again."
+        )

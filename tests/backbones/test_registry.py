@@ -1,0 +1,110 @@
+"""Names of backbones, and what can be said of all of them."""
+
+import pytest
+import torchvision
+from torch import nn
+
+from sktransfer.backbones import Preprocessing, list_backbones, resolve_backbone
+from sktransfer.exceptions import UnknownBackboneError
+
+
+def test_listing_begins_with_the_bundled_ones_and_has_all_of_torchvision():
+    names = list_backbones()
+    assert names[:2] == ["tiny_mobilenet", "tiny_resnet"]
+    offered = torchvision.models.list_models(module=torchvision.models)
+    assert set(offered) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("vit_?_32", ["vit_b_32", "vit_l_32"]),
+        ("wide_resnet", ["wide_resnet101_2", "wide_resnet50_2"]),
+        ("no such thing", []),
+    ],
+)
+def test_listing_filters_by_part_and_by_pattern(pattern, expected):
+    found = [name for name in list_backbones(pattern) if not name.startswith("timm:")]
+    assert found == expected
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(UnknownBackboneError, match=r"Did you mean 'resnet50'"):
+        resolve_backbone("resnet_50")
+
+
+def test_an_unknown_name_suggests_names_of_timm():
+    pytest.importorskip("timm")
+    with pytest.raises(UnknownBackboneError, match="Did you mean 'timm:vit_small_patch14_dinov2'"):
+        resolve_backbone("vit_small_patch14_dinov2")
+    with pytest.raises(UnknownBackboneError, match=r"Did you mean 'timm:vit_\w+_dinov2'"):
+        resolve_backbone("dinov2")
+    with pytest.raises(UnknownBackboneError, match="Did you mean 'timm:resnet18'"):
+        resolve_backbone("timm:resnet_18")
+
+
+def test_a_name_unlike_any_other_gets_no_suggestion():
+    with pytest.raises(UnknownBackboneError, match="no backbone named 'qqq'") as caught:
+        resolve_backbone("qqq")
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backbone", [None, 3, nn.Linear])
+def test_what_is_neither_name_nor_module_is_a_type_error(backbone):
+    with pytest.raises(TypeError, match=r"name or a torch\.nn\.Module"):
+        resolve_backbone(backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("inception_v3", 74, "at least 75"),
+        ("vit_b_16", 256, "224 pixels only"),
+        ("maxvit_t", 256, "224 pixels only"),
+        ("resnet18", 0, "number of pixels"),
+        ("resnet18", 10**20, "from 1 to 4096 pixels"),
+        ("resnet18", 96.5, "number of pixels"),
+        ("tiny_resnet", 16, "at least 32"),
+    ],
+)
+def test_image_sizes_that_a_network_cannot_take(name, size, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_backbone(name, image_size=size)
+
+
+@pytest.mark.parametrize("weights", [True, 1.5, b"w.pth"])
+def test_weights_of_a_wrong_type(weights):
+    with pytest.raises(TypeError, match="weights must be"):
+        resolve_backbone("resnet18", weights)
+
+
+def test_preprocessing_scales_and_has_a_key():
+    base = Preprocessing(224, 232)
+    assert base.for_size(336) == Preprocessing(336, 348)
+    assert Preprocessing(128, None).for_size(96) == Preprocessing(96, None)
+    others = [
+        Preprocessing(224, 256),
+        Preprocessing(224, None),
+        Preprocessing(224, 232, "bicubic"),
+        Preprocessing(224, 232, std=(1.0, 1.0, 1.0)),
+    ]
+    assert len({base.key(), *(other.key() for other in others)}) == 5
+    assert base.key() == Preprocessing(224, 232).key()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0, None),
+        (224, 0),
+        (5000, None),
+        (224, 20_000),
+        (224, 256, "nearest"),
+        (224, 256, "bilinear", (0.5, 0.5)),
+        (224, 256, "bilinear", (0.5, 0.5, float("nan"))),
+        (224, 256, "bilinear", (0.5, 0.5, 0.5), (1.0, 1.0, 0.0)),
+    ],
+)
+def test_preprocessing_refuses_what_it_cannot_do(wrong):
+    with pytest.raises(ValueError):
+        Preprocessing(*wrong)
