@@ -2,35 +2,29 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from counting import CountingBackbone, n_seen
 from PIL import Image
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2 import Normalize
 
-from sktransfer import ImageEmbedder
-from sktransfer._engine import (
-    _embedding,
-    _networks,
-    _openvino,
-    has_bfloat16,
-    has_openvino,
-    resolve_runtime,
-)
-from sktransfer._engine._torch import fold_batch_norm
+from sktransfer import ImageEmbedder, make_transfer_stack
+from sktransfer._engine import _networks, has_bfloat16, has_openvino
 from sktransfer._utils._lru import LRU
 from sktransfer._utils._threads import thread_share
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
@@ -39,7 +33,6 @@ from sktransfer.exceptions import (
     FingerprintMismatchError,
     ImageReadError,
     ImageReadWarning,
-    MissingExtraError,
     RandomWeightsWarning,
     UnknownBackboneError,
 )
@@ -182,65 +175,6 @@ def test_networks_that_are_built_and_run_in_threads_do_not_disturb_each_other(im
         together = list(pool.map(embed, settings))
     for setting, rows in zip(settings, together, strict=True):
         assert (rows == embed(setting)).all()
-
-
-class Block(nn.Module):
-    """A convolution and a batch norm, in one of several ways."""
-
-    def __init__(self, way):
-        super().__init__()
-        self.way, self.convolution, self.norm = (
-            way,
-            nn.Conv2d(3, 3, 3, padding=1),
-            nn.BatchNorm2d(3),
-        )
-        self.activation = nn.ReLU(inplace=True)
-        with torch.no_grad():
-            self.norm.weight.add_(1)
-            self.norm.running_mean.add_(0.5)
-
-    def forward(self, x):
-        y = self.convolution(x)
-        if self.way == "sum":
-            return (self.norm(y) + y).flatten(1)
-        if self.way == "activation":
-            return self.norm(self.activation(y)).flatten(1)
-        if self.way == "twice":
-            return (self.norm(y) + self.norm(x)).flatten(1)
-        return self.norm(y).flatten(1)
-
-
-@pytest.mark.parametrize(
-    ("way", "n_norms"), [("plain", 0), ("sum", 1), ("activation", 1), ("twice", 1)]
-)
-def test_a_batch_norm_is_folded_only_where_that_is_right(way, n_norms):
-    torch.manual_seed(0)
-    block, x = Block(way).eval(), torch.randn(2, 3, 8, 8)
-    with torch.inference_mode():
-        folded, expected = fold_batch_norm(block, 8), block(x)
-        assert relative_difference(folded(x).numpy(), expected.numpy()) < 1e-5
-    assert sum(type(part) is nn.BatchNorm2d for part in folded.modules()) == n_norms
-    assert type(block.norm) is nn.BatchNorm2d
-
-
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "regnet_y_400mf", "efficientnet_b0"])
-def test_all_batch_norms_of_common_networks_are_folded(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        network = get_model(name, weights=None)
-    folded = fold_batch_norm(network, 64)
-    assert not [part for part in folded.modules() if isinstance(part, nn.BatchNorm2d)]
-
-
-@pytest.mark.parametrize(("rows", "most"), [(1, 8), (2, 7), (4, 3), (8, 8)])
-def test_threads_take_whole_passes_and_few_of_them_at_the_end(rows, most):
-    work = [(index, [(b"key", 0)]) for index in range(101)]
-    handfuls = list(_embedding._handfuls(work, rows, most, n_tasks=8))
-    assert [item for handful in handfuls for item in handful] == work
-    sizes = [len(handful) for handful in handfuls]
-    assert max(sizes) == max(rows, most // rows * rows)
-    assert all(size % rows == 0 for size in sizes[:-1])
-    assert sizes[-1] <= rows
 
 
 def test_stored_rows_equal_fresh_ones(files):
@@ -392,20 +326,6 @@ def test_bad_parameters_are_named_by_fit(parameters, error, hint, images):
         ImageEmbedder(**parameters).fit(images)
 
 
-def test_openvino_that_is_not_installed_names_the_extra(monkeypatch):
-    monkeypatch.setattr("sktransfer._engine._runtime.has_openvino", lambda: False)
-    with pytest.raises(MissingExtraError, match=r"sktransfer\[fast\]"):
-        resolve_runtime("cpu", "float32", "openvino")
-    assert resolve_runtime("cpu", "float32", "auto").engine == "torch"
-
-
-def test_openvino_and_a_gpu_do_not_go_together(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match='engine="openvino" runs on the CPU'):
-        resolve_runtime("cuda", "float32", "openvino")
-
-
 def test_an_custom_module_that_changes_its_width_is_reported(images):
     class Fickle(nn.Module):
         def forward(self, pixels):
@@ -484,34 +404,43 @@ def test_an_error_inside_the_network_is_not_swallowed(images):
     assert thread_share() >= 1  # and the next call finds the threads in order
 
 
-def test_progress_bar_goes_to_stderr(images, capsys):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ImageEmbedder(image_size=64, verbose=1, cache=None).fit_transform(images)
+def test_progress_counts_images_and_nothing_else(images, capsys, monkeypatch):
+    """One bar with a name; neither loading a network nor what is in the cache has a rate."""
+    build = _networks.Network._build
+    monkeypatch.setattr(_networks, "_runners", LRU(4))
+    monkeypatch.setattr(_networks.Network, "_build", lambda *args: time.sleep(3) or build(*args))
+    embedder = ImageEmbedder(image_size=64, engine="torch", verbose=1)
+    embedder.fit(images).transform(images[:1])
     captured = capsys.readouterr()
-    assert "21/21" in captured.err and captured.out == ""
+    assert captured.out == "" and captured.err.count("tiny_mobilenet: 100%") == 1
+    last = captured.err.rsplit("\r", 1)[-1]
+    assert "1/1" in last and "[00:0" in last
+    seconds = float(re.search(r"\[00:0(\d)", last)[1])
+    assert seconds < 3
+
+    embedder.transform(images)  # one of them is in the cache
+    assert "5%" in (shown := capsys.readouterr().err) and "21/21" in shown
+    embedder.transform(images)
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skipif(not has_openvino(), reason="needs openvino")
-def test_openvinos_conversion_is_kept_for_other_processes(images, home, monkeypatch):
-    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(images)
-    embedder.transform(images[:3])
-    kept = list((home / "openvino").glob("*.xml"))
-    assert len(kept) == 1 and kept[0].with_suffix(".bin").exists()
-
-    def refuse(*args):
-        raise AssertionError("converted again")
-
-    monkeypatch.setattr(_networks, "_runners", LRU(4))
-    monkeypatch.setattr(_openvino, "_convert", refuse)
-    rows = embedder.transform(images)
-
-    # A damaged file is no trouble: the conversion is made again.
-    monkeypatch.undo()
-    kept[0].write_text("<net")
-    monkeypatch.setattr(_networks, "_runners", LRU(4))
-    fresh = clone(embedder).set_params(cache=home / "elsewhere").fit(images)
-    assert (fresh.transform(images) == rows).all()
+# scikit-learn's stack fits its last step on arrays and gives it frames.
+@pytest.mark.filterwarnings("ignore:X has feature names, but LogisticRegression was fitted")
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_frames_that_scikit_learn_is_told_to_give(images, output):
+    pytest.importorskip(output)
+    with sklearn.config_context(transform_output=output):
+        embedder = ImageEmbedder(image_size=64, engine="torch")
+        frame = embedder.fit_transform(images)
+        assert list(frame.columns) == list(embedder.get_feature_names_out())
+        target = np.arange(len(images)) % 2
+        backbones = ["tiny_mobilenet", ("again", "tiny_mobilenet")]
+        stack = make_transfer_stack(
+            backbones, LogisticRegression(), cv=2, image_size=64, engine="torch"
+        )
+        assert stack.fit(images, target).predict(images).shape == (21,)
+        assert len(stack.get_feature_names_out()) == 2
+        assert stack.transform(images).shape == (21, 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

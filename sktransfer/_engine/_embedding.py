@@ -79,10 +79,9 @@ def embed_images(
     batch_size = batch_size or max(64, 32 * thread_share())
     digests = digest_images(images, cache, thread_share())
     failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
-    keys = [None if i in failures else digest for i, digest in enumerate(digests)]
+    keys = [None if i in failures else d for i, d in enumerate(digests)] if failures else digests
     if views is not None:
-        if numbers is None:
-            numbers = np.tile(np.arange(len(views)), (len(images), 1))
+        numbers = np.asarray([range(len(views))] * len(images) if numbers is None else numbers)
         keys = [
             key and views.digest(key, number)
             for key, row in zip(keys, numbers.tolist(), strict=True)
@@ -170,7 +169,7 @@ def _decode(images, digests, preprocessing, views, max_pixels, item):
         return [(key, error) for key, _ in wanted]
     for key, number in wanted:
         try:
-            frame = pixels if views is None else views.apply(pixels, digests[index], number)
+            frame = views.apply(pixels.clone(), digests[index], number) if number else pixels
             frames.append((key, fit_to_network(frame, preprocessing)))
         except UnreadableImageError as error:
             frames.append((key, error))

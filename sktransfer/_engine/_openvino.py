@@ -6,6 +6,7 @@ import queue
 import tempfile
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -136,4 +137,5 @@ def _keep(xml, file):
                 os.fsync(stream.fileno())
             os.replace(part, file.with_name(f"{file.name}{suffix}"))
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()

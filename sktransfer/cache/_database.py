@@ -114,6 +114,8 @@ class Database:
             self._connection.execute("PRAGMA synchronous=FULL")
         except (sqlite3.Error, OSError) as error:
             self.close()
+            if isinstance(error, OSError) and not create:
+                raise Trouble("unusable", error) from error
             raise trouble_from(error, self.path) from error
         except Trouble:
             self.close()

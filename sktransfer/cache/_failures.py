@@ -83,23 +83,15 @@ def trouble_from(error, path):
         return Trouble(_BY_ERRNO.get(error.errno, "unusable"), error)
     # The first byte of SQLite's extended codes is the kind of error.
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return _trouble_opening(error, path)
-    if code == sqlite3.SQLITE_CORRUPT or code == sqlite3.SQLITE_NOTADB:
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Trouble("unusable", f"it is damaged: {error}")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+        if not os.path.lexists(path.parent):
+            return vanished()
+        if not os.access(path.parent, os.W_OK, **effective):
+            return Trouble("read-only", f"the directory {path.parent} may not be written")
     return Trouble(_BY_SQLITE_CODE.get(code, "unusable"), error)
-
-
-def _trouble_opening(error, path):
-    directory = path.parent
-    effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
-    if not os.access(directory, os.X_OK, **effective) and os.path.lexists(directory):
-        return Trouble("unusable", f"the directory {directory} may not be entered")
-    if not os.path.lexists(directory):
-        return vanished()
-    if not os.access(directory, os.W_OK, **effective):
-        return Trouble("read-only", f"the directory {directory} may not be written")
-    return Trouble("unusable", error)
 
 
 def vanished():

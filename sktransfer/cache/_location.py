@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -57,23 +58,21 @@ def resolve_cache_root(cache):
     """
     if cache is None or cache is False:
         return None
-    path = cache
-    if cache is True:
-        path = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")
-    if not isinstance(path, str | os.PathLike):
+    if cache is not True and not isinstance(cache, str | os.PathLike):
         raise TypeError(
             f"cache={cache!r} is a {type(cache).__name__}. Pass True for the user's cache "
             "directory, a path for another one, or None for no cache."
         )
     try:
+        if cache is True:
+            cache = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")
         # Workers in other processes may have another working directory.
-        root = Path(os.fsdecode(path)).expanduser().absolute()
-        os.lstat(root)
+        root = Path(os.fsdecode(cache)).expanduser().absolute()
+        with suppress(OSError):  # it does not exist yet; whatever else is wrong shows in its use
+            os.lstat(root)
     except (RuntimeError, ValueError) as error:  # no home directory; NUL, lone surrogates
-        warn_once(repr(path), Trouble("unusable", error))
+        warn_once(repr(cache), Trouble("unusable", error))
         return None
-    except OSError:  # it does not exist yet, or cannot be used, which shows later
-        pass
     return root
 
 

@@ -18,7 +18,7 @@ from ._location import (
     memory_limit,
     resolve_cache_root,
 )
-from ._memory import memory, statistics
+from ._memory import memory
 
 __all__ = ["BackboneCacheInfo", "CacheInfo", "cache_info", "clear_cache", "on_clear"]
 
@@ -275,15 +275,14 @@ def _backbone_info(path):
         except Trouble:
             found = []
         description = found[0][0] if found else path.stem
-        hits, misses = statistics.of(path)
         return BackboneCacheInfo(
             backbone=(description.split() or [path.stem])[0],
             description=description,
             path=path,
             n_rows=_count(database, "rows"),
             n_bytes=file_size(path),
-            hits=hits,
-            misses=misses,
+            hits=memory.hits[str(path)],
+            misses=memory.misses[str(path)],
         )
 
 

@@ -20,7 +20,7 @@ from ._location import (
     make_private,
     warn_if_exposed,
 )
-from ._memory import memory, statistics
+from ._memory import memory
 
 __all__ = ["EmbeddingCache"]
 
@@ -97,7 +97,7 @@ class EmbeddingCache:
         if self.root is None:
             return range(len(keys))
         others = memory.copy_into(out, self.path, keys)
-        statistics.count(self.path, hits=len(keys) - len(others))
+        memory.count(self.path, hits=len(keys) - len(others))
         return others
 
     def read(self, keys):
@@ -111,7 +111,7 @@ class EmbeddingCache:
                 rows = np.frombuffer(b"".join(found.values()), self.dtype)
                 rows = rows.reshape(-1, self.n_features)
                 memory.put_many(self.path, found, rows)
-                statistics.count(self.path, hits=len(rows))
+                memory.count(self.path, hits=len(rows))
                 yield list(found), rows
 
     def claim(self, keys, n_rows=None):
@@ -149,7 +149,7 @@ class EmbeddingCache:
             if rows:
                 memory.put_many(self.path, rows, np.stack(list(rows.values())))
                 self._write_to_disk({key: row.tobytes() for key, row in rows.items()})
-            statistics.count(self.path, misses=len(settled))
+            memory.count(self.path, misses=len(settled))
             self._locks.settle(settled)
 
     def stop_writing(self, trouble):

@@ -127,6 +127,27 @@ def test_folder_that_cannot_be_made(public_folder):
         assert embed_twice(cache, "cannot be written") == (60, 60)
 
 
+def test_folder_that_cannot_be_entered(public_folder, share_work):
+    cache = make_cache(public_folder / "closed")
+    embed(cache, 30)
+    memory.forget(cache.path)
+    (public_folder / "closed").chmod(0o600)
+    with without_privileges():
+        assert embed_twice(
+            cache, "(?s)cannot be used.*Permission denied", share_work=share_work
+        ) == (60, 60)
+
+
+def test_empty_cache_that_cannot_be_written(public_folder, share_work):
+    (public_folder / "embeddings").mkdir(mode=0o755)
+    public_folder.chmod(0o555)
+    (public_folder / "locks" / "x").mkdir(parents=True)
+    with without_privileges():
+        cache = make_cache(public_folder)
+        assert embed_twice(cache, "cannot be written", share_work=share_work) == (60, 60)
+    assert not list((public_folder / "embeddings").iterdir())
+
+
 def test_root_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     cache = make_cache(tmp_path / "file")
@@ -199,8 +220,9 @@ def test_empty_file_is_filled(cache):
     assert embed(cache) == 0
 
 
-def test_newer_version(half_full):
-    before = alter(half_full, "UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+@pytest.mark.parametrize("version", ["'2'", "'²'", "'-1'", "NULL", f"'{'9' * 5000}'", "x'ff'"])
+def test_other_format(half_full, version):
+    before = alter(half_full, f"UPDATE meta SET value = {version} WHERE name = 'schema_version'")
     assert embed_twice(half_full, "a newer version") == (60, 60)
     assert half_full.path.read_bytes() == before
 

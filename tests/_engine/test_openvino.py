@@ -1,0 +1,84 @@
+"""Conversions for OpenVINO are kept for other processes, and checked before use."""
+
+import pytest
+from sklearn.base import clone
+
+from sktransfer import ImageEmbedder
+from sktransfer._engine import _networks, _openvino, has_openvino
+from sktransfer._utils._lru import LRU
+from sktransfer.datasets import make_shapes
+
+pytestmark = pytest.mark.skipif(not has_openvino(), reason="needs openvino")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return make_shapes(n_samples=9, image_size=40, random_state=0).data
+
+
+@pytest.fixture
+def converted(images, home):
+    """A fitted embedder, its rows, and the path of its conversion without suffix."""
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(images)
+    rows = embedder.transform(images)
+    (xml,) = (home / "openvino").glob("*.xml")
+    return embedder, rows, xml.with_suffix("")
+
+
+def embed_in_new_process(embedder, images, monkeypatch):
+    """Embed without the networks and rows that this process has in memory."""
+    monkeypatch.setattr(_networks, "_runners", LRU(4))
+    return clone(embedder).set_params(image_size=48).fit(images).transform(images)
+
+
+@pytest.fixture
+def conversions(monkeypatch):
+    """One entry for each conversion."""
+    made, convert = [], _openvino._convert
+    monkeypatch.setattr(_openvino, "_convert", lambda *args: made.append(args) or convert(*args))
+    return made
+
+
+def forget_rows(home):
+    import shutil
+
+    from sktransfer.cache._memory import memory
+
+    for path in (home / "embeddings").glob("*.sqlite"):
+        memory.forget(path)
+    shutil.rmtree(home / "embeddings")
+
+
+def test_a_conversion_is_made_once(converted, images, home, monkeypatch, conversions):
+    embedder, rows, file = converted
+    assert {path.suffix for path in file.parent.iterdir()} == {".xml", ".bin", ".sha256"}
+    forget_rows(home)
+    assert (embed_in_new_process(embedder, images, monkeypatch) == rows).all()
+    assert conversions == []
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".sha256"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_conversion_is_made_again(
+    converted, images, home, monkeypatch, conversions, suffix, damage
+):
+    embedder, rows, file = converted
+    victim = file.with_suffix(suffix)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 64
+    victim.write_bytes(content if damage == "flip" else content[: len(content) // 3])
+    if damage == "remove":
+        victim.unlink()
+    forget_rows(home)
+    assert (embed_in_new_process(embedder, images, monkeypatch) == rows).all()
+    assert len(conversions) == 1
+    forget_rows(home)
+    assert (embed_in_new_process(embedder, images, monkeypatch) == rows).all()
+    assert len(conversions) == 1  # and it was kept
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(images, home):
+    (home / "openvino").write_text("a file")
+    embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(images)
+    expected = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino", cache=None)
+    assert (embedder.transform(images) == expected.fit_transform(images)).all()
