@@ -34,6 +34,7 @@ autosummary_generate = True
 autodoc_default_options = {"members": True, "inherited-members": False}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+autodoc_typehints = "none"  # the docstrings say more
 
 # Every link must lead somewhere. Without the inventories of other projects, their names cannot.
 nitpicky = True
