@@ -1,8 +1,10 @@
 """`ImageEmbedder`: images in, embeddings out, as a scikit-learn transformer."""
 
+from __future__ import annotations
+
 import os
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
 from .augmentation import HoldsAugmentation, Views, check_augmentation, resolve_augmentation
 from .backbones import resolve_backbone, same_weights, warn_if_random
@@ -168,23 +171,23 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone="tiny_mobilenet",
+        backbone: str | torch.nn.Module = "tiny_mobilenet",
         *,
-        weights="DEFAULT",
-        image_size=None,
-        augmentation=None,
-        n_views=1,
-        n_test_views=None,
-        random_state=0,
-        batch_size=None,
-        device="auto",
-        precision="float32",
-        engine="auto",
-        cache=True,
-        on_error="raise",
-        max_pixels=MAX_PIXELS,
-        verbose=0,
-    ):
+        weights: FilePath | None = "DEFAULT",
+        image_size: int | None = None,
+        augmentation: str | torch.nn.Module | None = None,
+        n_views: int = 1,
+        n_test_views: int | None = None,
+        random_state: Seed = 0,
+        batch_size: int | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        engine: str = "auto",
+        cache: bool | FilePath | None = True,
+        on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+        verbose: int = 0,
+    ) -> None:
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
@@ -202,7 +205,7 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Images, y: Any = None) -> Self:
         """Check the parameters and resolve the backbone; nothing is embedded.
 
         Parameters
@@ -239,7 +242,7 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
             check_augmentation(self._views(self.n_views).augmentation, images, self.max_pixels)
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Images, y: Any = None) -> Any:
         """Fit, and embed images for training: `n_views` views of each.
 
         Parameters
@@ -256,7 +259,7 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
         """
         return self.fit(X, y)._embedded(X, self.n_views)
 
-    def transform(self, X):
+    def transform(self, X: Images) -> Any:
         """Embed images for prediction: `n_test_views` views of each.
 
         Parameters
@@ -293,7 +296,7 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._embedded(X, self.n_views if self.n_test_views is None else self.n_test_views)
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container that `transform` and `fit_transform` return.
 
         Parameters
@@ -310,7 +313,7 @@ class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
         return super().set_output(transform=transform) if _returns_rows(self) else self
 
     @available_if(_returns_rows)
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns of an embedding after the backbone; not available with several views.
 
         Parameters

@@ -64,7 +64,7 @@ class ImageReadError(SktransferError, ValueError):
     #: How many images the message lists; it only counts the others.
     LISTED = 20
 
-    def __init__(self, errors: Iterable, advice: str):
+    def __init__(self, errors: Iterable, advice: str) -> None:
         self.errors, self.advice = [ImageProblem(*error) for error in errors], advice
         super().__init__(self.errors, advice)
 

@@ -1,6 +1,11 @@
 """Pipelines and stacks of backbones, made of scikit-learn's own classes."""
 
-from sklearn.base import clone
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -14,14 +19,14 @@ __all__ = ["make_transfer_pipeline", "make_transfer_stack"]
 
 
 def make_transfer_pipeline(
-    backbone="tiny_mobilenet",
-    head=None,
+    backbone: str | nn.Module = "tiny_mobilenet",
+    head: BaseEstimator | None = None,
     *,
-    augmentation=None,
-    n_views=1,
-    n_test_views=None,
-    **embedder,
-):
+    augmentation: str | nn.Module | None = None,
+    n_views: int = 1,
+    n_test_views: int | None = None,
+    **embedder: Any,
+) -> Pipeline:
     """Make a pipeline that embeds images and classifies the embeddings.
 
     Parameters
@@ -81,18 +86,18 @@ def make_transfer_pipeline(
 
 
 def make_transfer_stack(
-    backbones,
-    head=None,
-    final_estimator=None,
-    cv=5,
+    backbones: Sequence,
+    head: BaseEstimator | None = None,
+    final_estimator: BaseEstimator | None = None,
+    cv: Any = 5,
     *,
-    augmentation=None,
-    n_views=1,
-    n_test_views=None,
-    stack_method="auto",
-    n_jobs=None,
-    **embedder,
-):
+    augmentation: str | nn.Module | None = None,
+    n_views: int = 1,
+    n_test_views: int | None = None,
+    stack_method: str = "auto",
+    n_jobs: int | None = None,
+    **embedder: Any,
+) -> StackingClassifier:
     """Make a stack of several backbones: a pipeline for each, and a classifier of their outputs.
 
     Parameters

@@ -5,6 +5,7 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from sklearn.base import BaseEstimator
@@ -144,6 +145,17 @@ def fitted_attributes(cls):
     assigned = set(re.findall(r"self\.([a-z]\w*_)\b\s*(?:,[^=\n]*)?=(?!=)", source))
     computed = set(re.findall(r"def ([a-z]\w*[a-z0-9]_)\(self\)", source))
     return assigned | computed
+
+
+def test_every_public_function_and_constructor_has_type_hints():
+    constructors = {label: vars(CLASSES[label]).get("__init__") for label in WITH_PARAMETERS}
+    missing = [
+        f"{label}: {name}"
+        for label, thing in (FUNCTIONS | METHODS | constructors).items()
+        if thing is not None and label.partition(".")[0] not in ("heads", "finetuning")
+        for name in {*parameters(thing), "return"} - set(get_type_hints(inspect.unwrap(thing)))
+    ]
+    assert not missing
 
 
 @pytest.mark.parametrize("module", MODULES)

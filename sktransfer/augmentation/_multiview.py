@@ -1,6 +1,8 @@
 """`MultiViewClassifier`: any classifier, for samples that have several views."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -19,6 +21,7 @@ from .._utils._sklearn import (
     routing_enabled,
     safe_indexing,
 )
+from .._utils._typing import ArrayLike
 
 __all__ = ["MultiViewClassifier"]
 
@@ -100,11 +103,13 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
     __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
 
-    def __init__(self, estimator):
+    def __init__(self, estimator: BaseEstimator) -> None:
         self.estimator = estimator
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
+    ) -> Self:
         """Fit the classifier on all views.
 
         Parameters
@@ -141,7 +146,14 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     @available_if(_estimator_has("partial_fit"))
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None, **fit_params):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
         """Train the classifier on another batch of samples.
 
         Parameters
@@ -171,7 +183,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self.estimator_.partial_fit(X, y, **params)
         return self
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -203,7 +215,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[values.argmax(axis=1)]
 
     @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Predict probabilities, averaged over views.
 
         Parameters
@@ -219,7 +231,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self._mean("predict_proba", X)
 
     @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Compute decision values, averaged over views.
 
         Parameters
@@ -249,7 +261,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Names of the features."""
         return self.estimator_.feature_names_in_
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Return how metadata reaches the wrapped classifier.
 
         Returns

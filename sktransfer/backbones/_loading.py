@@ -1,15 +1,18 @@
 """Loading networks, once per process."""
 
+from __future__ import annotations
+
 import copy
 
 import torch
+from torch import nn
 
 from .._utils._lru import LRU
 from .._utils._threads import usable_kernels
 from .._utils._warnings import warn_user
 from ..exceptions import FingerprintMismatchError, RandomWeightsWarning
 from ._registry import source_of
-from ._spec import same_weights
+from ._spec import BackboneSpec, same_weights
 from ._state import tensors_state
 from ._weights import check_finite
 
@@ -24,7 +27,7 @@ def _n_bytes(loaded):
 _networks = LRU(max_items=8, max_bytes=2 << 30, size_of=_n_bytes)
 
 
-def load_backbone(spec):
+def load_backbone(spec: BackboneSpec) -> nn.Module:
     """Return the frozen network of a specification.
 
     The file is read once per process.

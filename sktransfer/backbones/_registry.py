@@ -14,12 +14,15 @@ Each source is a module with the same functions:
     The network with its weights, downloaded if necessary.
 """
 
+from __future__ import annotations
+
 import fnmatch
 
 from torch import nn
 
+from .._utils._typing import FilePath
 from . import _bundled, _custom, _timm, _torchvision
-from ._spec import unknown_backbone
+from ._spec import BackboneSpec, unknown_backbone
 
 #: In the order of the listing. To add a source, add its module.
 SOURCES = (_bundled, _torchvision, _timm, _custom)
@@ -31,7 +34,7 @@ def source_of(spec):
     return next(source for source in SOURCES if source.matches(backbone))
 
 
-def list_backbones(filter=None):
+def list_backbones(filter: str | None = None) -> list[str]:
     """List the names of all backbones that can be used here.
 
     Parameters
@@ -61,7 +64,9 @@ def list_backbones(filter=None):
     return [name for name in names if filter in name]
 
 
-def resolve_backbone(backbone, weights="DEFAULT", image_size=None):
+def resolve_backbone(
+    backbone: str | nn.Module, weights: FilePath | None = "DEFAULT", image_size: int | None = None
+) -> BackboneSpec:
     """Check a choice of backbone, weights and image size without loading the network.
 
     Parameters

@@ -1,5 +1,7 @@
 """What identifies a backbone: its name, weights, width and preprocessing."""
 
+from __future__ import annotations
+
 import difflib
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -76,7 +78,7 @@ class Preprocessing:
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be positive, got {self.std}.")
 
-    def for_size(self, image_size):
+    def for_size(self, image_size: int) -> Preprocessing:
         """Return the same preprocessing for another image size.
 
         Parameters
@@ -94,7 +96,7 @@ class Preprocessing:
             resize_size = max(1, round(resize_size * image_size / self.image_size))
         return replace(self, image_size=int(image_size), resize_size=resize_size)
 
-    def key(self):
+    def key(self) -> str:
         """Return a text that is equal for equal preprocessing only.
 
         Returns

@@ -1,5 +1,7 @@
 """Backbones as a sequence of stages, for training their upper part."""
 
+from __future__ import annotations
+
 import copy
 
 from torch import nn
@@ -17,7 +19,7 @@ class _GlobalMean(nn.Module):
         return features.mean([2, 3])
 
 
-def backbone_stages(network):
+def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Cut a backbone into its stages, from the images to the embedding.
 
     Parameters
@@ -45,7 +47,7 @@ def backbone_stages(network):
     return _merge(_children(network), nn.ModuleList)
 
 
-def split_backbone(network, trainable_stages):
+def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.Module, nn.Module]:
     """Split a backbone into a frozen lower and a trainable upper part.
 
     Parameters

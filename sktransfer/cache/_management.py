@@ -1,11 +1,14 @@
 """What users see of the cache: `cache_info` and `clear_cache`."""
 
+from __future__ import annotations
+
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .._utils._sizes import size_text
+from .._utils._typing import FilePath
 from ._database import FOREIGN, Database
 from ._failures import Trouble, forget_warnings, warn_once
 from ._location import (
@@ -135,7 +138,7 @@ class CacheInfo:
     __repr__ = __str__
 
 
-def cache_info(cache=True):
+def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     """Report what is in the cache and how large it is.
 
     Parameters
@@ -182,7 +185,9 @@ def cache_info(cache=True):
     )
 
 
-def clear_cache(backbone=None, *, cache=True, paths_only=False):
+def clear_cache(
+    backbone: str | None = None, *, cache: bool | FilePath = True, paths_only: bool = False
+) -> int:
     """Delete embeddings from disk and from the memory of this process.
 
     A process that is embedding at the same time continues without the cache and warns.

@@ -1,10 +1,13 @@
 """Images in one folder for each class."""
 
+from __future__ import annotations
+
 import os
 import re
 
 from sklearn.utils import Bunch
 
+from .._utils._typing import FilePath
 from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
 
 __all__ = ["load_image_folder"]
@@ -13,7 +16,7 @@ _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validat
 
 
 def load_image_folder(
-    root: str | os.PathLike, *, extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS
+    root: FilePath, *, extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS
 ) -> Bunch:
     """List the images of a folder that contains one folder for each class.
 

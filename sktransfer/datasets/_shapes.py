@@ -1,15 +1,17 @@
 """Drawn images of shapes, for examples and tests."""
 
+from __future__ import annotations
+
 import os
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 from sklearn.utils import Bunch, check_random_state
 
 from .._utils._sklearn import Interval, StrOptions, validate_params
+from .._utils._typing import FilePath, Seed
 from ._bunch import make_bunch
 
 __all__ = ["make_shapes"]
@@ -38,9 +40,9 @@ def make_shapes(
     n_classes: int = 4,
     image_size: int = 64,
     noise: float = 0.1,
-    folder: str | os.PathLike | None = None,
+    folder: FilePath | None = None,
     format: str = "png",
-    random_state: Any = None,
+    random_state: Seed = None,
 ) -> Bunch:
     """Draw a small labelled data set: shapes of any colour, size, position and rotation.
 

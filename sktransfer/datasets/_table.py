@@ -1,5 +1,7 @@
 """Images listed in a table with their labels."""
 
+from __future__ import annotations
+
 import csv as csv_module
 import difflib
 import os
@@ -9,14 +11,15 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.utils import Bunch
 
+from .._utils._typing import FilePath
 from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
 
 __all__ = ["load_image_csv"]
 
 
 def load_image_csv(
-    csv: str | os.PathLike,
-    image_dir: str | os.PathLike,
+    csv: FilePath,
+    image_dir: FilePath,
     *,
     image_column: str,
     label_column: str | None,

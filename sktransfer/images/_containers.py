@@ -1,5 +1,7 @@
 """What `X` may be, and what a single image may be."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .._utils._typing import Images
 from ..exceptions import UnreadableImageError
 
 __all__ = [
@@ -30,7 +33,7 @@ _PIXEL_RULE = (
 _SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 
 
-def check_images(X: Any) -> list:
+def check_images(X: Images) -> list:
     """Turn any container of images into a flat list of single images.
 
     An image is one of these:

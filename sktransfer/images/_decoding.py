@@ -1,5 +1,7 @@
 """Decoding one image of any kind to pixels."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from io import BytesIO
 from typing import Any

@@ -1,5 +1,7 @@
 """Curves of a training."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -55,7 +57,14 @@ class TrainingHistoryDisplay:
     ['train_loss', 'valid_loss']
     """
 
-    def __init__(self, *, epochs, curves, metric, best_epoch=None):
+    def __init__(
+        self,
+        *,
+        epochs: np.ndarray,
+        curves: dict[str, np.ndarray],
+        metric: str,
+        best_epoch: int | None = None,
+    ) -> None:
         self.epochs = epochs
         self.curves = curves
         self.metric = metric
@@ -64,7 +73,7 @@ class TrainingHistoryDisplay:
     @classmethod
     def from_estimator(
         cls, estimator: Any, *, metric: str = "loss", ax: Any = None, line_kw: dict | None = None
-    ) -> "TrainingHistoryDisplay":
+    ) -> TrainingHistoryDisplay:
         """Plot the training of a fitted model.
 
         Parameters
@@ -107,7 +116,7 @@ class TrainingHistoryDisplay:
         best_epoch: int | None = None,
         ax: Any = None,
         line_kw: dict | None = None,
-    ) -> "TrainingHistoryDisplay":
+    ) -> TrainingHistoryDisplay:
         """Plot a history.
 
         Parameters
@@ -151,7 +160,7 @@ class TrainingHistoryDisplay:
         )
         return display.plot(ax, line_kw=line_kw)
 
-    def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> "TrainingHistoryDisplay":
+    def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> TrainingHistoryDisplay:
         """Plot the curves.
 
         Parameters

@@ -1,16 +1,18 @@
 """Images with their predictions."""
 
+from __future__ import annotations
+
 from numbers import Integral
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import column_or_1d
 from torch.nn.functional import interpolate
 
 from .._utils._optional import import_optional
+from .._utils._typing import ArrayLike, Images
 from ..exceptions import UnreadableImageError
 from ..images import check_images, decode_image
 
@@ -61,7 +63,15 @@ class PredictionGridDisplay:
     (8, (2, 5))
     """
 
-    def __init__(self, *, images, y_pred, y_true=None, confidence=None, indices=None):
+    def __init__(
+        self,
+        *,
+        images: list,
+        y_pred: np.ndarray,
+        y_true: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+        indices: np.ndarray | None = None,
+    ) -> None:
         self.images = images
         self.y_pred = y_pred
         self.y_true = y_true
@@ -72,14 +82,14 @@ class PredictionGridDisplay:
     def from_estimator(
         cls,
         estimator: Any,
-        X: Any,
+        X: Images,
         y: ArrayLike | None = None,
         *,
         errors_only: bool = False,
         max_images: int = 20,
         n_cols: int = 5,
         figure: Any = None,
-    ) -> "PredictionGridDisplay":
+    ) -> PredictionGridDisplay:
         """Predict the classes of images and draw them.
 
         Parameters
@@ -115,7 +125,7 @@ class PredictionGridDisplay:
     @classmethod
     def from_predictions(
         cls,
-        X: Any,
+        X: Images,
         y_true: ArrayLike | None,
         y_pred: ArrayLike,
         *,
@@ -124,7 +134,7 @@ class PredictionGridDisplay:
         max_images: int = 20,
         n_cols: int = 5,
         figure: Any = None,
-    ) -> "PredictionGridDisplay":
+    ) -> PredictionGridDisplay:
         """Draw images with given predictions.
 
         Parameters
@@ -185,7 +195,7 @@ class PredictionGridDisplay:
         )
         return display.plot(figure, n_cols=n_cols)
 
-    def plot(self, figure: Any = None, *, n_cols: int = 5) -> "PredictionGridDisplay":
+    def plot(self, figure: Any = None, *, n_cols: int = 5) -> PredictionGridDisplay:
         """Draw the images.
 
         Parameters
