@@ -148,7 +148,11 @@ def fitted_attributes(cls):
 
 
 def test_every_public_function_and_constructor_has_type_hints():
-    constructors = {label: vars(CLASSES[label]).get("__init__") for label in WITH_PARAMETERS}
+    constructors = {
+        label: vars(CLASSES[label]).get("__init__")
+        for label in WITH_PARAMETERS
+        if not label.endswith("Display")  # users call their class methods
+    }
     missing = [
         f"{label}: {name}"
         for label, thing in (FUNCTIONS | METHODS | constructors).items()

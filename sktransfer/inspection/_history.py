@@ -19,7 +19,8 @@ _PARTS = {"train": "training", "valid": "validation"}
 class TrainingHistoryDisplay:
     """Curves of a metric on training and validation data after each epoch.
 
-    Create it with :meth:`from_estimator` or :meth:`from_history`.
+    Create it with :meth:`from_estimator` or :meth:`from_history`; that needs matplotlib (extra
+    ``report``).
 
     Parameters
     ----------
@@ -57,14 +58,7 @@ class TrainingHistoryDisplay:
     ['train_loss', 'valid_loss']
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: np.ndarray,
-        curves: dict[str, np.ndarray],
-        metric: str,
-        best_epoch: int | None = None,
-    ) -> None:
+    def __init__(self, *, epochs, curves, metric, best_epoch=None):
         self.epochs = epochs
         self.curves = curves
         self.metric = metric
@@ -98,8 +92,6 @@ class TrainingHistoryDisplay:
             If the estimator has no history.
         ValueError
             If the history does not have the metric.
-        MissingExtraError
-            If matplotlib is not installed (extra ``report``).
         """
         model = _find_trained(estimator)
         history = model.history_ if hasattr(model, "history_") else model.net_.history
@@ -139,8 +131,6 @@ class TrainingHistoryDisplay:
         ------
         ValueError
             If the history is empty or does not have the metric.
-        MissingExtraError
-            If matplotlib is not installed (extra ``report``).
         """
         rows = list(history)
         if not rows:

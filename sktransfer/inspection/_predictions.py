@@ -27,8 +27,9 @@ _RIGHT, _WRONG = "#1a7a3c", "#b3261e"
 class PredictionGridDisplay:
     """Grid of images with their predicted and true classes.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`. Wrong predictions are red.
-    An image that cannot be read is an empty cell with the reason.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`; that needs matplotlib (extra
+    ``report``). Wrong predictions are red. An image that cannot be read is an empty cell with the
+    reason.
 
     Parameters
     ----------
@@ -63,15 +64,7 @@ class PredictionGridDisplay:
     (8, (2, 5))
     """
 
-    def __init__(
-        self,
-        *,
-        images: list,
-        y_pred: np.ndarray,
-        y_true: np.ndarray | None = None,
-        confidence: np.ndarray | None = None,
-        indices: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, *, images, y_pred, y_true=None, confidence=None, indices=None):
         self.images = images
         self.y_pred = y_pred
         self.y_true = y_true
@@ -111,15 +104,9 @@ class PredictionGridDisplay:
         confidence = None
         if hasattr(estimator, "predict_proba"):
             confidence = np.max(estimator.predict_proba(X), axis=1)
+        options = {"errors_only": errors_only, "max_images": max_images, "n_cols": n_cols}
         return cls.from_predictions(
-            X,
-            y,
-            estimator.predict(X),
-            confidence=confidence,
-            errors_only=errors_only,
-            max_images=max_images,
-            n_cols=n_cols,
-            figure=figure,
+            X, y, estimator.predict(X), confidence=confidence, figure=figure, **options
         )
 
     @classmethod
@@ -163,8 +150,6 @@ class PredictionGridDisplay:
         ------
         ValueError
             If `errors_only` is True, and `y_true` is None or no prediction is wrong.
-        MissingExtraError
-            If matplotlib is not installed (extra ``report``).
         """
         check_scalar(max_images, "max_images", Integral, min_val=1)
         images = check_images(X)
