@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import sktransfer
-from sktransfer.cache import EmbeddingCache, embed_once
+from sktransfer.cache import EmbeddingCache
 
 #: Maximum seconds for 10,000 rows of 2,048 floats, or for 10,000 paths.
 LIMITS = {
@@ -38,11 +38,7 @@ def keys(n_rows, first=0):
 
 
 def embedding_cache(root, n_features):
-    return EmbeddingCache("benchmark", n_features, root=root, description="benchmark")
-
-
-def unwanted(positions):
-    raise RuntimeError("A row is missing from the cache.")
+    return EmbeddingCache(root, "benchmark", n_features, description="benchmark")
 
 
 def timed(function):
@@ -55,25 +51,32 @@ def timed(function):
 def look_up(root, n_rows, n_features):
     """Times of the first and of later lookups in this process."""
     wanted = keys(n_rows)
-    options = {"batch_size": 64, "share_work": False}
-    return [
-        timed(lambda: embed_once(embedding_cache(root, n_features), wanted, unwanted, **options))
-        for _ in range(4)
-    ]
+
+    def read():
+        rows = np.empty((n_rows, n_features), np.float32)
+        with embedding_cache(root, n_features) as cache:
+            missing = {wanted[index]: index for index in cache.recall(wanted, rows)}
+            for found, block in cache.read(missing):
+                for key, row in zip(found, block, strict=True):
+                    rows[missing.pop(key)] = row
+        if missing:
+            raise RuntimeError(f"{len(missing)} rows are missing from the cache.")
+
+    return [timed(read) for _ in range(4)]
 
 
-def write(root, n_rows, n_features, first=0, batch_size=64):
-    """Time to write rows, with a commit every half batch."""
+def write(root, n_rows, n_features, first=0, commit=32):
+    """Time to write rows, ``commit`` rows per transaction."""
     rows = np.random.default_rng(0).normal(size=(n_rows, n_features)).astype(np.float32)
-    return timed(
-        lambda: embed_once(
-            embedding_cache(root, n_features),
-            keys(n_rows, first),
-            lambda positions: ((position, rows[position]) for position in positions),
-            batch_size=batch_size,
-            share_work=False,
-        )
-    )
+    row_of = dict(zip(keys(n_rows, first), rows, strict=True))
+
+    def fill():
+        with embedding_cache(root, n_features) as cache:
+            for _, claimed in cache.claim({key: key for key in row_of}):
+                for start in range(0, len(claimed), commit):
+                    cache.write({key: row_of[key] for key in claimed[start : start + commit]})
+
+    return timed(fill)
 
 
 def make_files(folder, n_files):
@@ -95,7 +98,7 @@ def stream(root, n_rows, n_features):
     """Growth of this process in MB while it streams ten sets, after the first two."""
     sizes = []
     for block in range(12):
-        write(root, n_rows, n_features, first=block * n_rows, batch_size=n_rows)
+        write(root, n_rows, n_features, first=block * n_rows, commit=n_rows)
         sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
     return sizes[-1] - sizes[1]
 

@@ -179,7 +179,8 @@ def bare_openvino(network, precision, batch):
 
 def bare_cuda(network, precision):
     """Limit: the network on CUDA at one precision, on ready tensors."""
-    from sktransfer._engine._runners import TorchRunner, resolve_runtime
+    from sktransfer._engine import resolve_runtime
+    from sktransfer._engine._torch import TorchRunner
     from sktransfer.backbones import load_backbone
 
     spec = spec_of(network)
@@ -218,12 +219,16 @@ def build(name, network):
 
 def contenders(network):
     """Names of all contenders for a network on this machine."""
+    from sktransfer._engine import has_bfloat16
+
     names = [*OURS, "tutorial loop"]
     if network in TIMM_NAMES:
         names.append("embetter")
     names.append("limit: decoding")
     for precision in ("float32", "bfloat16"):
         names += [f"limit: openvino {precision} batch {batch}" for batch in (1, 8)]
+    if not has_bfloat16():
+        names = [name for name in names if "bfloat16" not in name]
     if torch.cuda.is_available():
         names.append("tutorial loop on cuda")
         for precision in ("float32", "bfloat16"):

@@ -30,7 +30,8 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import ImageEmbedder, _engine, make_transfer_pipeline, make_transfer_stack
+from sktransfer import ImageEmbedder, make_transfer_pipeline, make_transfer_stack
+from sktransfer._engine import Network
 from sktransfer.datasets import load_image_folder
 
 BUNDLED = ["tiny_resnet", "tiny_mobilenet"]
@@ -95,21 +96,19 @@ TASKS = {
 
 def count_images():
     """Count images that go through networks in this process. Return a function with the count."""
-    seen, build, lock = [0], _engine.runner_for, threading.Lock()
+    seen, build, lock = [0], Network.runner, threading.Lock()
 
-    def runner_for(*args):
-        runner = build(*args)
+    def runner(self):
+        run = build(self)
 
         def counted(pixels):
             with lock:
                 seen[0] += int((pixels.amax(dim=(1, 2, 3)) > 0).sum())  # black rows are padding
-            return runner(pixels)
+            return run(pixels)
 
         return counted
 
-    import sktransfer.embedder
-
-    sktransfer.embedder.runner_for = runner_for
+    Network.runner = runner
     return lambda: seen[0]
 
 
