@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import ImageEmbedder
-from sktransfer._training._net import TensorRows
+from sktransfer._training._samples import EmbeddingDataset
 from sktransfer.heads import HeadClassifier
 
 N_ROWS, N_FEATURES, N_CLASSES, BATCH = 10_000, 2_048, 10, 128
@@ -67,8 +67,8 @@ def plain_epoch(X, y):
 def head_epoch(X, y):
     """Return a function that trains a default head for one more epoch."""
     net = HeadClassifier(max_epochs=1, batch_size=BATCH, random_state=0).fit(X, y).net_
-    rows = TensorRows(torch.from_numpy(X), torch.from_numpy(y))  # scaled once, not in each epoch
-    return lambda: net.train_on(rows, None, 1)
+    rows = EmbeddingDataset(torch.from_numpy(X), torch.from_numpy(y), is_scaled=True)
+    return lambda: net.partial_fit((rows, None), epochs=1)
 
 
 def skorch_epoch(X, y):

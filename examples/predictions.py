@@ -93,7 +93,6 @@ head = HeadClassifier(
     dropout=0.5,
     early_stopping=True,
     validation_fraction=0.2,
-    checkpoint_dir=options.output / "checkpoints",
     random_state=0,
 )
 model = make_transfer_pipeline(

@@ -12,6 +12,7 @@ __all__ = [
     "MissingExtraError",
     "RandomWeightsWarning",
     "SktransferError",
+    "SmallValidationWarning",
     "TrainingDivergedError",
     "UnknownBackboneError",
     "UnreadableImageError",
@@ -105,5 +106,9 @@ class CacheWarning(UserWarning):
     """The cache of embeddings cannot be used as requested; results are correct but slower."""
 
 
+class SmallValidationWarning(UserWarning):
+    """Early stopping judges by so few validation samples that its choice is a matter of luck."""
+
+
 class TrainingDivergedError(SktransferError, ValueError):
-    """The loss of a head is NaN or infinite; the message names the learning rate."""
+    """The training loss is NaN or infinite; the message names the learning rate."""

@@ -44,6 +44,7 @@ def names_of(page, shapes):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run(page, shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

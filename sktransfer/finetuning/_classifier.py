@@ -1,4 +1,4 @@
-"""Fine-tuning: a head and the upper part of a backbone trained together."""
+"""FineTuneClassifier: a head and the upper part of a backbone, trained together."""
 
 import os
 from numbers import Integral, Real
@@ -6,154 +6,157 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from .._engine import resolve_runtime
+from .._training._targets import ClassTargets, clean_labels
+from .._utils._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+)
 from ..augmentation import HoldsAugmentation
-from ..heads._classifier import HeadClassifier, check_two_classes
+from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
-from ._fit import FineTuneFit, embedding_precision
-from ._prediction import advised
+from ._fit import embedding_precision, fit_classifier
+from ._tuned_backbone import with_advice
 
 __all__ = ["FineTuneClassifier"]
 
 
 class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, BaseEstimator):
-    """Classify images with a head and the upper part of a backbone trained together.
+    """Classify images with a head and the upper part of a backbone, trained together.
 
-    First a head learns on the embeddings of the frozen backbone, as in
+    First a head learns from the embeddings of the frozen backbone, as in
     :func:`~sktransfer.make_transfer_pipeline`. Then the head and the last stages of the backbone
-    are trained together, each part with a learning rate of its own. What the part below makes of
-    an image does not change, so it is computed once and kept where memory allows.
+    are trained together, each part with its own learning rate. The output of the part below does
+    not change, so it is computed once and kept if memory allows.
 
-    A fitted one is a transformer too: ``transform`` gives tuned embeddings.
+    A fitted classifier is also a transformer: ``transform`` returns tuned embeddings.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="tiny_mobilenet"
-        Name of the network, see :func:`sktransfer.list_backbones`, or a module of your own.
+        Name of the network, see :func:`sktransfer.list_backbones`, or a custom module.
     weights : str, path-like or None, default="DEFAULT"
         As for :class:`~sktransfer.ImageEmbedder`.
     trainable_stages : int or "all", default=3
-        How many of the backbone's last stages are trained, see
+        Number of stages to train, counted from the end, see
         :func:`sktransfer.backbones.backbone_stages`. 0 without an augmentation equals the frozen
-        pipeline: nothing is trained together, and what says how (``max_epochs``,
-        ``early_stopping``, ``callbacks``, ``checkpoint_dir`` ...) is not looked at. "all" trains
-        the whole network.
+        pipeline: nothing is trained together, and the parameters of that training are ignored.
+        "all" trains the whole network.
     head : HeadClassifier or None, default=None
-        The head; it is cloned, and takes over ``random_state``, ``class_weight`` and ``device``
-        where it has none of its own. Its parameters hold for the training on frozen embeddings;
-        its structure and label smoothing also for the training after it. None is
-        ``HeadClassifier()``; with that as `head`, a grid search speaks of ``head__dropout``.
+        The head. It is cloned; unless set, its ``random_state``, ``class_weight`` and ``device``
+        are those of this classifier. Its parameters apply to the training on frozen embeddings,
+        its structure and label smoothing also to the second training. None is
+        ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
     image_size : int or None, default=None
         Side in pixels of the square that the network sees; None for that of the weights.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default=None
-        Changes to the images while head and backbone are trained together, as for
-        :class:`~sktransfer.ImageEmbedder`: "flip" mirrors; "crop" also cuts out a random
-        part of half the area or more; "color" is "crop" and random brightness, contrast,
-        saturation and hue; "auto" is "crop" and what ``TrivialAugmentWide`` [1]_ does. Or a
-        transform of :mod:`torchvision.transforms.v2`, which in the grid of a search goes into
-        ``v2.Compose([...])``. None trains on the images as they are.
+        Random changes of the images while head and backbone are trained together, as for
+        :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are.
     n_views : int or None, default=4
-        With an augmentation, how many views of each image there are, the image itself among them;
-        each epoch sees one of them, drawn at random. The output of the frozen part is kept for all
-        of them. None makes a new view in each epoch, of which nothing is kept.
+        With an augmentation, the number of views of each image, including the image itself. Each
+        epoch sees one of them, drawn at random. None makes a new view of each image in each
+        epoch; then the outputs of the frozen part are not kept.
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
     backbone_lr_factor : float, default=1.0
-        Learning rate of the backbone's last stage, as a share of ``lr``. Smaller values keep it
-        closer to what it was.
+        Learning rate of the backbone's last stage, as a multiple of ``lr``. Smaller values keep
+        it closer to the pretrained weights.
     layer_decay : float in (0, 1], default=1.0
-        Each stage below is trained with this share of the learning rate of the one above it [2]_.
+        Learning rate of each stage, as a fraction of that of the stage above it [1]_.
     weight_decay : float, default=0.01
-        Share, times the learning rate, by which each step shrinks the weights; biases and
-        normalisations are spared.
+        Fraction, times the learning rate, by which each step shrinks the weights; biases and
+        normalizations are not decayed.
     max_epochs : int, default=20
-        Passes over the images while head and backbone are trained together.
+        Passes over the images while head and backbone are trained together, at most 1,000,000.
     batch_size : int, default=32
-        Images in a training batch.
+        Images per training batch.
     update_batch_norm : bool, default=False
-        Whether the batch normalisations of the trained stages go on learning means and variances.
-        Small batches spoil what they know.
+        Whether batch normalizations of the trained stages update their means and variances.
+        Small batches make these worse.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class, for both trainings.
+        Weight of each class, in both trainings.
     early_stopping : bool, default=False
-        Whether to hold back a validation share, to stop when ``scoring`` on it no longer improves,
-        and to go back to the best epoch. Epoch 0, the head on the frozen backbone, counts as one.
+        Whether to stop when ``scoring`` on validation images no longer improves, and to restore
+        the weights of the best epoch. Epoch 0, the head on the frozen backbone, counts as one.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the images that is held back, stratified by class. Equal images stay together.
-    scoring : {"loss", "accuracy"}, default="loss"
-        What early stopping watches.
+        Fraction of the images, stratified by class, that early stopping sets aside if ``fit`` is
+        given no validation images. Equal images stay together.
+    scoring : str, default="loss"
+        What early stopping watches: "loss", or the name of a scikit-learn scorer such as
+        "accuracy". The history records it as ``valid_<scoring>``.
     n_iter_no_change : int, default=5
         Early stopping waits this many epochs for an improvement.
     tol : float, default=0.0001
-        An improvement of ``scoring`` by less does not count.
+        Smallest change of ``scoring`` that counts as an improvement.
     checkpoint_dir : str, path-like or None, default=None
-        Directory for a checkpoint after each epoch. A fit that was killed goes on from it when it
+        Directory of checkpoints, written after each epoch. A fit that was killed resumes when it
         is started again with the same images and parameters, and ends with the same weights (on
-        a CPU). Other images or parameters have a file of their own. A finished fit leaves the
-        weights that were chosen, and is not resumed.
-    callbacks : list of callable or None, default=None
-        Each is called after each epoch with its row of the history, a dictionary.
+        a CPU). Other images or parameters have their own file. A finished fit leaves its final
+        weights there, and is not resumed.
+    callbacks : list or None, default=None
+        Callbacks of skorch for the second training: instances of
+        :class:`skorch.callbacks.Callback` or pairs (name, callback).
     memory_limit : int or str, default="2GB"
-        Bytes, or a text like "500MB", that may be used for keeping what the frozen part makes of
-        the images, those of a validation share included. If that is not enough, resized images
-        are kept and the frozen part runs in each epoch; if that is not enough either, images are
-        read again in each epoch. Results do not depend on it.
+        Bytes, or a string like "500MB", that outputs of the frozen part may take. If they need
+        more, they are computed for each batch. The result is the same.
     device : str or torch.device, default="auto"
-        Where to train and predict: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        Where to train and predict: "cpu", "cuda", "cuda:1", "mps"; "auto" chooses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        "auto" trains in mixed precision on a GPU (bfloat16, or float16 where there is none) and in
-        float32 on a CPU, and computes embeddings in float32; the others hold for everything.
-        Weights and the optimiser are float32 in any case.
+        "auto" trains in mixed precision on a GPU (bfloat16, or float16 if the GPU lacks it) and
+        in float32 on a CPU, and computes embeddings in float32. The other values apply to
+        everything. Weights and the optimizer are always float32.
     engine : {"auto", "torch", "openvino"}, default="auto"
-        What runs the frozen backbone for the first training, as for
-        :class:`~sktransfer.ImageEmbedder`. The tuned one is run by torch unless this is
-        "openvino".
+        Inference engine of the frozen backbone, as for :class:`~sktransfer.ImageEmbedder`. The
+        tuned backbone runs on torch unless this is "openvino".
     cache : bool, str, path-like or None, default=True
         Where embeddings of the frozen backbone are kept, as for
-        :class:`~sktransfer.ImageEmbedder`. Those of the tuned one are not stored.
+        :class:`~sktransfer.ImageEmbedder`. Tuned embeddings are not cached.
     max_pixels : int, default=100_000_000
         Images with more pixels (height x width) are refused before they are decoded.
     random_state : int, RandomState instance or None, default=None
-        Initial weights of the head, order of images, views, dropout and the validation share. An
-        int gives equal weights each time on a CPU with the same number of threads.
+        Seed of the initial weights of the head, the order of images, views, dropout and the
+        validation images. An int gives bit-equal weights each time on a CPU with the same number
+        of threads.
     verbose : int, default=0
-        1 shows progress bars, 2 prints a line for each epoch.
+        0 is silent, 1 shows progress bars, 2 also prints a line per epoch.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     head_ : HeadClassifier
-        The trained head: what it says of ``transform(X)`` is what this classifier says of ``X``.
+        The trained head: its predictions for ``transform(X)`` are those of this classifier for
+        ``X``. Its ``history_`` is that of the first training.
     embedder_ : ImageEmbedder
-        Gives the embeddings of the backbone before it was tuned.
-    backbone_ : TunedNetwork or None
-        The tuned part of the backbone; None with ``trainable_stages=0``. ``backbone_.network()`` is the
-        whole tuned network as a :class:`torch.nn.Module`.
+        Computes the embeddings of the frozen backbone.
+    backbone_ : TunedBackbone or None
+        The tuned part of the backbone; None with ``trainable_stages=0``. ``backbone_.network()``
+        is the whole tuned network as a :class:`torch.nn.Module`.
     history_ : list of dict
-        For each epoch of the training together: "epoch", "train_loss", with early stopping
-        "valid_loss" and "valid_accuracy", and "seconds". Then there is also an epoch 0, before any
-        training, with "epoch", "valid_loss" and "valid_accuracy".
+        One dictionary per epoch of the second training: "epoch" (from 1), "lr" (of the head, at
+        the start of the epoch), "train_loss" and "seconds". With validation images also
+        "valid_loss", "train_accuracy" (during the epoch), "valid_accuracy" and
+        "valid_<scoring>"; then an epoch 0, before the training, has those of the validation.
     best_epoch_ : int
-        Epoch whose weights are kept; 0 if the frozen backbone was best, or nothing was tuned.
+        Epoch whose weights the model has: the best one with early stopping, otherwise the last.
+        0 if the frozen backbone was best, or nothing was tuned.
     n_epochs_ : int
-        Epochs that were trained.
+        Number of trained epochs.
     feature_cache_ : {"features", "pixels", "nothing"} or None
-        What was kept in memory: outputs of the frozen part, images, or nothing. None if there
-        was nothing to train.
+        What was kept in memory: outputs of the frozen part, or resized images if there is no
+        frozen part, or nothing. None if there was no second training.
     n_features_out_ : int
-        Width of the embedding.
+        Length of an embedding.
 
     See Also
     --------
@@ -161,14 +164,13 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
 
     Notes
     -----
-    The pickle holds the head and the tuned stages; the frozen part is loaded by name, and its
-    weights are checked. A model trained on a GPU loads on a machine without one.
+    A pickle holds the head and the tuned stages; the frozen part is loaded by name, and its
+    weights are checked. A model trained on a GPU loads on a machine without one. Ctrl-C ends
+    training and keeps what has been learned.
 
     References
     ----------
-    .. [1] S. Müller and F. Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data
-       Augmentation", ICCV, 2021, https://arxiv.org/abs/2103.10158
-    .. [2] J. Howard and S. Ruder, "Universal Language Model Fine-tuning for Text Classification",
+    .. [1] J. Howard and S. Ruder, "Universal Language Model Fine-tuning for Text Classification",
        ACL, 2018, https://arxiv.org/abs/1801.06146
 
     Examples
@@ -195,13 +197,13 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "update_batch_norm": ["boolean"],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "scoring": [StrOptions({"loss", "accuracy"})],
+        "scoring": [StrOptions({"loss", *get_scorer_names()})],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None],
@@ -281,20 +283,22 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         self.random_state = random_state
         self.verbose = verbose
 
-    # --------------------------------------------------------------------------------- fitting
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Train the head on frozen embeddings, then the head and the last stages together.
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels of any type.
-        sample_weight : array-like of shape (n,), default=None
-            Weights of the images, none of them negative.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the images. Nothing is learned from images of weight zero.
+        X_val : array-like of n_val images, default=None
+            Images to validate on after each epoch.
+        y_val : array-like of shape (n_val,), default=None
+            Their labels.
 
         Returns
         -------
@@ -306,61 +310,47 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         ImageReadError
             If images cannot be read; it names all of them, before anything is trained.
         ValueError
-            If there is only one class, the backbone has fewer stages than ``trainable_stages``, or there
-            are too few images for a validation share.
+            If there is only one class, the backbone has fewer stages than ``trainable_stages``,
+            or there are too few images for a validation fraction.
         TrainingDivergedError
-            If the loss is no longer a number.
+            If the loss is no longer a finite number.
         """
-        images = check_images(X)
-        y, weight = self._check_targets(images, y, sample_weight)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        self._keep(FineTuneFit(self, images, y, weight, seed).run())
-        return self
-
-    def _keep(self, fitted):
-        """Set the fitted attributes, all of them at once: they belong together."""
-        self.embedder_, self.head_, self.backbone_ = fitted.embedder, fitted.head, fitted.tuned
-        self.history_, self.best_epoch_ = fitted.history, fitted.best_epoch
-        self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
-        self.feature_cache_ = fitted.kept
-        self.classes_ = fitted.head.classes_
-        self.n_features_out_ = fitted.embedder.n_features_out_
-
-    def _check_targets(self, images, y, sample_weight):
-        """Return labels and weights as arrays."""
-        if y is None:
-            raise ValueError("FineTuneClassifier requires y to be passed, but y is None.")
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            raise ValueError(
-                f"y has shape {np.shape(y)}; fine-tuning takes one class for each image. For "
-                "several labels an image use make_transfer_pipeline, whose head takes them."
-            )
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(images, y)
-        check_classification_targets(y)
-        # A stand-in with as many rows: images are no numeric array.
-        stand_in = np.empty((len(images), 1))
-        weight = _check_sample_weight(
-            sample_weight, stand_in, dtype=np.float64, ensure_non_negative=True
+        images, y = _check_labels(X, y)
+        n_train = len(images)
+        # The weights are checked beside rows without columns, since images are not numbers.
+        rows = np.empty((n_train, 1))
+        weight = check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
         if not weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
-        check_two_classes(y, weight)
-        return y, weight
-
-    # ------------------------------------------------------------------------------ predicting
+        targets = ClassTargets.learn(y, weight)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("Pass both X_val and y_val, or neither of them.")
+        if X_val is not None:
+            more, y_val = _check_labels(X_val, y_val, "y_val")
+            targets.encode(y_val)
+            images, y = [*images, *more], np.concatenate([y, y_val])
+            weight = np.concatenate([weight, np.ones(len(more))])
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        fitted = fit_classifier(self, images, y, weight, n_train, targets, seed)
+        for name, value in fitted.items():
+            setattr(self, f"{name}_", value)
+        self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
+        self.classes_, self.n_features_out_ = targets.classes, self.embedder_.n_features_out_
+        return self
 
     def transform(self, X):
-        """Return tuned embeddings, the features that the head decides by.
+        """Return tuned embeddings, the features that the head classifies.
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
 
         Returns
         -------
-        ndarray of shape (n, n_features), dtype float32
+        ndarray of shape (n_samples, n_features), dtype float32
             One row for each image.
 
         Raises
@@ -368,25 +358,23 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         ImageReadError
             If images cannot be read; it names all of them.
         FingerprintMismatchError
-            If the weights of the frozen part are no longer those of ``fit``.
+            If the weights of the frozen part are not those of ``fit``.
         """
         check_is_fitted(self)
         if self.backbone_ is None:
-            with advised():
+            with with_advice():
                 return self.embedder_.transform(X)
-        return self.backbone_.embed(
-            X,
-            device=self.device,
-            precision=embedding_precision(self.precision),
-            engine=self.engine,
-            batch_size=None,
-            cache=self.cache,
-            max_pixels=self.max_pixels,
-            verbose=self.verbose,
+        # Converting a network that serves a single estimator takes longer than it saves on a few
+        # hundred images: OpenVINO runs it only if it is asked for by name.
+        runtime = resolve_runtime(
+            self.device,
+            embedding_precision(self.precision),
+            "torch" if self.engine == "auto" else self.engine,
         )
+        return self.backbone_.embed(check_images(X), runtime, self.max_pixels, self.verbose)
 
     def get_feature_names_out(self, input_features=None):
-        """Name the columns of the tuned embedding after the backbone.
+        """Name the columns of the tuned embeddings after the backbone.
 
         Parameters
         ----------
@@ -409,12 +397,12 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
 
         Returns
         -------
-        ndarray of shape (n,) or (n, n_classes), float32
+        ndarray of shape (n_samples,) or (n_samples, n_classes), float32
             For two classes the difference of their logits, positive for ``classes_[1]``.
         """
         embeddings = self._embeddings(X)
@@ -425,12 +413,12 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
 
         Returns
         -------
-        ndarray of shape (n, n_classes), float32
+        ndarray of shape (n_samples, n_classes), float32
             Rows that sum to one, columns in the order of ``classes_``.
         """
         embeddings = self._embeddings(X)
@@ -441,12 +429,12 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
             Class labels.
         """
         embeddings = self._embeddings(X)
@@ -462,3 +450,18 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _check_labels(X, y, name="y"):
+    """Return images as a list and labels as an array."""
+    if y is None:
+        raise ValueError("FineTuneClassifier requires y to be passed, but y is None.")
+    images, y = check_images(X), clean_labels(y, name)
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"{name} has shape {y.shape}; fine-tuning takes one class per image. For several "
+            "labels per image use make_transfer_pipeline, whose head takes them."
+        )
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(images, y)
+    return images, y

@@ -1,30 +1,31 @@
-"""One fit of a `FineTuneClassifier`, from images to what the fitted estimator keeps."""
+"""One fit of a `FineTuneClassifier`: the head alone, then head and backbone together."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from .._engine import TORCH_DTYPES, resolve_runtime
-from .._training._samples import class_factors, digest_rows, split_share
+from .._training._random import seeded
+from .._training._samples import class_factors, relative_weight, split_fraction
+from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
-from ..augmentation import check_augmentation, resolve_augmentation
+from .._utils._threads import thread_share, usable_kernels
+from ..augmentation import Views, check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, resolve_backbone, shared_network, split_backbone
+from ..cache import resolve_cache_root
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
-from ..heads._building import NOT_IN_DIGEST, described
-from ..heads._modules import HeadLoss
-from ._features import FrozenPart, ViewReader, Views
-from ._prediction import TunedNetwork, advised, read_digests
-from ._training import Tuned, TuningData, TuningSettings, tune
+from ..images import digest_images
+from ._features import FeatureDataset, TrainedPart, frozen_part
+from ._tuned_backbone import TunedBackbone, with_advice
 
-__all__ = ["FineTuneFit", "Fitted", "embedding_precision"]
+__all__ = ["embedding_precision", "fit_classifier"]
 
-#: Parameters that do not change what is learned, and therefore not the name of a checkpoint.
-_NOT_IN_CHECKPOINT_NAME = {
+#: Parameters that change nothing about the result, or are in the name of a checkpoint already.
+_NOT_IN_CHECKPOINT = {
+    "augmentation",
     "backbone",
     "cache",
     "callbacks",
@@ -32,302 +33,209 @@ _NOT_IN_CHECKPOINT_NAME = {
     "device",
     "head",
     "memory_limit",
-    "augmentation",
     "random_state",
     "verbose",
     "weights",
 }
 
 
-@dataclass
-class Fitted:
-    """What a fit has come to; the names are those of the estimator's attributes.
-
-    Parameters
-    ----------
-    embedder : ImageEmbedder
-        Gives the embeddings of the frozen backbone.
-    head : HeadClassifier
-        The trained head.
-    tuned : TunedNetwork or None
-        The tuned part of the backbone; None where nothing of it was trained.
-    history : list of dict
-        A row for each epoch of the training together.
-    best_epoch : int
-        Epoch whose weights are kept.
-    kept : str or None
-        What was kept in memory.
-    """
-
-    embedder: object
-    head: object
-    tuned: object = None
-    history: list = field(default_factory=list)
-    best_epoch: int = 0
-    kept: str | None = None
-
-
-class FineTuneFit:
-    """One fit: checks first, then the head alone, then head and backbone together.
-
-    Nothing of the estimator changes meanwhile, so that a fit that fails leaves what there was.
-
-    Parameters
-    ----------
-    estimator : FineTuneClassifier
-        Its parameters say how.
-    images : list
-        Images of any kind.
-    y : ndarray of shape (n_samples,)
-        Class labels.
-    weight : ndarray of shape (n_samples,)
-        Weights, not all of them zero.
-    seed : int
-        Of the training together.
-    """
-
-    def __init__(self, estimator, images, y, weight, seed):
-        self.params, self.seed = estimator, seed
-        self.images, self.y, self.weight = images, y, weight
-        self.spec = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size)
-        self.n_unfrozen = self.number_of_stages()
-        limit = estimator.memory_limit
-        self.room = parse_size(limit) if isinstance(limit, str) else limit
-        self.augmentation = estimator.augmentation
-        if self.augmentation is not None:
-            self.augmentation = resolve_augmentation(self.augmentation)
-            check_augmentation(self.augmentation, images, estimator.max_pixels)
-
-    def run(self):
-        """Return a `Fitted`."""
-        embedder = self.make_embedder().fit(self.images)
-        with advised():
-            rows = np.asarray(embedder.transform(self.images), dtype=np.float32)
-        if self.n_unfrozen == 0 and self.augmentation is None:
-            everything = np.arange(len(rows))
-            return Fitted(embedder, self.fit_head(rows, everything, None))
-        return self.fit_together(embedder, rows)
-
-    # ---------------------------------------------------------------------------------- before
-
-    def number_of_stages(self):
-        """Return how many stages are trained."""
-        trainable_stages = self.params.trainable_stages
-        if trainable_stages == 0:
-            return 0
-        stages = [name for name, _ in backbone_stages(shared_network(self.spec))]
-        if trainable_stages == "all":
-            return len(stages)
-        if trainable_stages > len(stages):
-            raise ValueError(
-                f"trainable_stages={trainable_stages} asks for more stages than {self.spec.name!r} has: "
-                f'{len(stages)}, which are {stages}. Pass 0 to {len(stages)}, or "all".'
-            )
-        return int(trainable_stages)
-
-    def make_embedder(self):
-        p = self.params
-        return ImageEmbedder(
-            p.backbone,
-            weights=p.weights,
-            image_size=p.image_size,
-            device=p.device,
-            precision=embedding_precision(p.precision),
-            engine=p.engine,
-            cache=p.cache,
-            max_pixels=p.max_pixels,
-            verbose=p.verbose,
-        )
-
-    def split(self, digests):
-        """Return positions to train on and, with early stopping, to validate on."""
-        counted = np.flatnonzero(self.weight > 0)
-        if not self.params.early_stopping:
-            return counted, None
-        keys = np.array([digests[p] for p in counted], dtype="S20")
-        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-        labels = self.y[counted][first]
-        parts = split_share(labels, self.params.validation_fraction, self.seed)
-        return tuple(counted[np.isin(group, part)] for part in parts)
-
-    def checkpoint_path(self, digests):
-        """Return the file of a checkpoint: one for each set of images and parameters."""
-        p = self.params
-        if p.checkpoint_dir is None:
-            return None
-        directory = Path(p.checkpoint_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        ours = described(p, _NOT_IN_CHECKPOINT_NAME)
-        head = None if p.head is None else described(p.head, NOT_IN_DIGEST)
-        text = repr(
-            [ours, head, self.augmentation and self.augmentation.key, self.spec.fingerprint]
-        )
-        labels = np.array([str(label) for label in self.y])
-        keys = np.frombuffer(b"".join(digests), dtype=np.uint8)
-        return directory / f"finetune-{digest_rows([keys, labels, self.weight], text)}.pt"
-
-    # -------------------------------------------------------------------------------- training
-
-    def fit_head(self, rows, train, valid):
-        """Return a head trained on embeddings, on all of them or with some to validate on."""
-        p = self.params
-        head = HeadClassifier() if p.head is None else clone(p.head)
-        ours = {"random_state": p.random_state, "class_weight": p.class_weight}
-        own = {name: value for name, value in ours.items() if getattr(head, name) is None}
-        head.set_params(**own)
-        if head.device == "auto":
-            head.set_params(device=str(p.device))
-        validation = {}
-        if valid is not None and head.early_stopping:
-            validation = {"X_val": rows[valid], "y_val": self.y[valid]}
-        # Images of weight zero are not learned from, but their classes are known.
-        train = np.union1d(train, np.flatnonzero(self.weight == 0))
-        return head.fit(rows[train], self.y[train], sample_weight=self.weight[train], **validation)
-
-    def fit_together(self, embedder, rows):
-        """Train the head alone, then with the upper part of the backbone."""
-        from .._training._net import read_checkpoint
-
-        digests = read_digests(self.images, self.params.cache)
-        path = self.checkpoint_path(digests)
-        # A fit without a fixed seed goes on with the seed that it began with.
-        self.seed = (read_checkpoint(path) or {"seed": self.seed})["seed"]
-        train, valid = self.split(digests)
-        head = self.fit_head(rows, train, valid)
-        runtime = self.training_runtime()
-        lower, upper = split_backbone(shared_network(self.spec), self.n_unfrozen)
-        frozen = FrozenPart(
-            lower, self.spec.preprocessing, runtime, custom_module=self.spec.module is not None
-        )
-        model = Tuned(upper, head.net_.module_).to(
-            runtime.device, memory_format=torch.channels_last
-        )
-        data, checked = self.data(head, frozen, digests, train, valid)
-        with _Progress(self.params) as on_epoch:
-            history, best_epoch = tune(
-                model,
-                HeadLoss(multilabel=False, label_smoothing=head.label_smoothing),
-                data,
-                checked,
-                self.settings(runtime),
-                path,
-                on_epoch,
-            )
-        model.eval()
-        head.net_.module_.to(head.net_.device)  # where the head was told to be
-        tuned = None
-        if self.n_unfrozen:
-            is_whole = lower is None or not any(True for _ in lower.parameters())
-            upper = upper.cpu().requires_grad_(False)
-            tuned = TunedNetwork(self.spec, self.n_unfrozen, upper, is_whole)
-        return Fitted(embedder, head, tuned, history, best_epoch, data.views.kept)
-
-    def training_runtime(self):
-        """Where and in what precision the frozen part runs during training."""
-        device, precision = self.params.device, self.params.precision
-        if precision == "auto":
-            precision = _mixed_precision(resolve_runtime(device, "float32", "torch").device)
-        return resolve_runtime(device, precision, "torch")
-
-    def data(self, head, frozen, digests, train, valid):
-        """Return what is trained on and, with early stopping, what is validated on."""
-        codes = np.searchsorted(head.classes_, self.y)
-        factors = class_factors(head.class_weight, head.classes_, codes[train], self.weight[train])
-        weight = self.weight * factors[codes]
-        data = self.views(frozen, digests, codes, weight, train, self.room, self.augmentation)
-        if valid is None:
-            return data, None
-        room = self.room - data.views.n_bytes
-        return data, self.views(frozen, digests, codes, factors[codes], valid, room)
-
-    def views(self, frozen, digests, codes, weight, rows, room, augmentation=None):
-        """Return what a training or a validation on some of the images needs."""
-        reader = ViewReader(
-            [self.images[p] for p in rows],
-            [digests[p] for p in rows],
-            self.spec.preprocessing,
-            augmentation,
-            self.seed,
-            self.params.max_pixels,
-        )
-        n_views = self.number_of_views(augmentation)
-        with tqdm(
-            total=len(rows) * (n_views or 0),
-            desc="frozen part",
-            unit="view",
-            leave=False,
-            disable=not self.params.verbose,
-        ) as bar:
-            views = Views(reader, len(rows), n_views, frozen, room, bar.update)
-        device = frozen.runtime.device
-        weight = (weight[rows] / weight[rows].mean()).astype(np.float32)
-        return TuningData(
-            views, torch.from_numpy(codes[rows]).to(device), torch.from_numpy(weight).to(device)
-        )
-
-    def number_of_views(self, augmentation):
-        """Return how many different views there are of each image; None for ever new ones."""
-        if augmentation is None:
-            return 1
-        # Of an augmentation that only mirrors there are two.
-        n_views = self.params.n_views
-        most = n_views if augmentation.transform is not None else 2
-        return most if n_views is None else min(n_views, most)
-
-    def settings(self, runtime):
-        p, dtype = self.params, TORCH_DTYPES[runtime.precision]
-        return TuningSettings(
-            lr=p.lr,
-            backbone_lr_factor=p.backbone_lr_factor,
-            layer_decay=p.layer_decay,
-            weight_decay=p.weight_decay,
-            max_epochs=p.max_epochs,
-            batch_size=p.batch_size,
-            update_batch_norm=p.update_batch_norm,
-            patience=p.n_iter_no_change if p.early_stopping else None,
-            scoring=p.scoring,
-            tol=p.tol,
-            seed=self.seed,
-            device=runtime.device,
-            autocast=None if dtype is torch.float32 else dtype,
-        )
-
-
 def embedding_precision(precision):
-    """Return the precision in which embeddings are computed, frozen or tuned."""
+    """Return the precision of embeddings, frozen or tuned."""
     return "float32" if precision == "auto" else precision
 
 
-class _Progress:
-    """What is shown, and who is called, after each epoch."""
+def fit_classifier(params, images, y, weight, n_train, targets, seed):
+    """Fit, and return what the estimator keeps, by name of the attribute without underscore.
 
-    def __init__(self, estimator):
-        self.callbacks = estimator.callbacks or []
-        self.verbose = estimator.verbose
-        self.bar = tqdm(
-            total=estimator.max_epochs,
-            desc="Fine-tuning",
-            unit="epoch",
-            disable=self.verbose != 1,
+    The first ``n_train`` images are for training, the others for validation.
+    """
+    spec = resolve_backbone(params.backbone, params.weights, params.image_size)
+    n_stages = _count_stages(spec, params.trainable_stages)
+    limit = params.memory_limit
+    limit = parse_size(limit) if isinstance(limit, str) else limit
+    augmentation = None
+    if params.augmentation is not None:
+        augmentation = resolve_augmentation(params.augmentation)
+        check_augmentation(augmentation, images, params.max_pixels)
+    embedder = ImageEmbedder(
+        params.backbone,
+        weights=params.weights,
+        image_size=params.image_size,
+        device=params.device,
+        precision=embedding_precision(params.precision),
+        engine=params.engine,
+        cache=params.cache,
+        max_pixels=params.max_pixels,
+        verbose=params.verbose,
+    ).fit(images)
+    with with_advice():
+        rows = np.asarray(embedder.transform(images), dtype=np.float32)
+    train, valid = np.arange(n_train), np.arange(n_train, len(images))
+    fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
+    if n_stages == 0 and augmentation is None:
+        head = _fit_head(params, rows, y, weight, train, valid)
+        return fitted | {"head": head, "best_epoch": 0}
+
+    from .._training._callbacks import Checkpoint
+    from .._training._net import Net
+    from .._training._net import train as train_net
+
+    root = resolve_cache_root(params.cache)
+    digests = digest_images(images, root, thread_share())
+    checkpoint = None
+    if params.checkpoint_dir is not None:
+        path = _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train)
+        checkpoint = Checkpoint(path, seed)
+        seed = checkpoint.seed
+    train = train[weight[:n_train] > 0]
+    if not len(valid) and params.early_stopping:
+        # Equal images stay on one side.
+        keys = np.array([digests[index] for index in train], dtype="S20")
+        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+        parts = split_fraction(y[train][first], params.validation_fraction, seed)
+        train, valid = (train[np.isin(group, part)] for part in parts)
+    head = _fit_head(params, rows, y, weight, train, valid)
+
+    runtime = resolve_runtime(params.device, "float32", "torch")
+    precision = params.precision
+    if precision == "auto" and runtime.device.startswith("cuda"):
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    runtime = resolve_runtime(params.device, embedding_precision(precision), "torch")
+    lower, upper = split_backbone(shared_network(spec), n_stages)
+    network, shape = frozen_part(lower, spec, runtime, n_stages)
+    model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
+    codes = targets.encode(y)
+    factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
+    weight = weight * factors[codes]
+
+    def dataset(indices, room, **views):
+        return FeatureDataset(
+            [images[index] for index in indices],
+            network,
+            shape,
+            codes[indices],
+            relative_weight(weight[indices]),
+            memory_limit=room,
+            device=runtime.device,
+            max_pixels=params.max_pixels,
+            verbose=params.verbose,
+            **views,
         )
 
-    def __enter__(self):
-        return self
+    views, new_views = None, False
+    if augmentation is not None:
+        n_views = params.n_views
+        if augmentation.transform is None:  # mirroring makes one other view
+            n_views = min(n_views or 2, 2)
+        views, new_views = Views(augmentation, n_views or 1, seed), n_views is None
+    dataset_train = dataset(train, limit, views=views, new_views=new_views)
+    dataset_valid = dataset(valid, limit - dataset_train.n_bytes) if len(valid) else None
+    dtype = TORCH_DTYPES[runtime.precision]
+    with seeded(seed, runtime.device), usable_kernels():
+        net = Net(
+            model.to(memory_format=torch.channels_last),
+            targets=targets,
+            seed=seed,
+            label_smoothing=head.label_smoothing,
+            autocast=None if dtype is torch.float32 else dtype,
+            start_at_zero=True,
+            rates=model.rates(params.lr, params.backbone_lr_factor, params.layer_decay),
+            optimizer=torch.optim.AdamW,
+            optimizer__weight_decay=params.weight_decay,
+            lr=params.lr,
+            batch_size=params.batch_size,
+            valid_batch_size=64,
+            device=runtime.device,
+        ).initialize()
+        best_epoch = train_net(
+            net,
+            dataset_train,
+            dataset_valid,
+            epochs=params.max_epochs,
+            rates=f"the learning rates lr={params.lr:g} for the head and "
+            f"{params.lr * params.backbone_lr_factor:g} (lr times backbone_lr_factor="
+            f"{params.backbone_lr_factor:g}) for the backbone",
+            description="Fine-tuning",
+            patience=params.n_iter_no_change if params.early_stopping else None,
+            scoring=params.scoring,
+            tol=params.tol,
+            lr_schedule="warmup_cosine",
+            callbacks=params.callbacks,
+            checkpoint=checkpoint,
+            verbose=params.verbose,
+        )
+    net.optimizer_.zero_grad()  # or the gradients would live as long as the model
+    model.eval()
+    head.net_.module_.to(head.net_.device)
+    if n_stages:
+        is_whole = lower is None or not any(True for _ in lower.parameters())
+        upper = upper.cpu().requires_grad_(False)
+        fitted["backbone"] = TunedBackbone(spec, n_stages, upper, is_whole)
+    kept = "pixels" if network.dtype == np.uint8 else "features"
+    return fitted | {
+        "head": head,
+        "history": net.rows(),
+        "best_epoch": best_epoch,
+        "feature_cache": "nothing" if dataset_train.rows is None else kept,
+    }
 
-    def __exit__(self, *exc_info):
-        self.bar.close()
 
-    def __call__(self, row):
-        shown = {name: f"{value:.4g}" for name, value in row.items() if name != "epoch"}
-        if self.verbose >= 2:
-            print(f"epoch {row['epoch']:3d}  " + "  ".join(f"{n} {v}" for n, v in shown.items()))
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(row["epoch"] > 0)
-        for callback in self.callbacks:
-            callback(row)
+def _count_stages(spec, trainable_stages):
+    if trainable_stages == 0:
+        return 0
+    stages = [name for name, _ in backbone_stages(shared_network(spec))]
+    if trainable_stages == "all":
+        return len(stages)
+    if trainable_stages > len(stages):
+        raise ValueError(
+            f"trainable_stages={trainable_stages} is more than {spec.name!r} has: "
+            f'{len(stages)} stages, {stages}. Pass 0 to {len(stages)}, or "all".'
+        )
+    return int(trainable_stages)
 
 
-def _mixed_precision(device):
-    if not device.startswith("cuda"):
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+def _fit_head(params, rows, y, weight, train, valid):
+    """Return a head trained on embeddings."""
+    head = HeadClassifier() if params.head is None else clone(params.head)
+    ours = {"random_state": params.random_state, "class_weight": params.class_weight}
+    head.set_params(**{n: value for n, value in ours.items() if getattr(head, n) is None})
+    if head.device == "auto":
+        head.set_params(device=str(params.device))
+    validation = {}
+    if len(valid) and head.early_stopping:
+        validation = {"X_val": rows[valid], "y_val": y[valid]}
+    # The classes of images without weight are known, though nothing is learned from them.
+    train = np.union1d(train, np.setdiff1d(np.flatnonzero(weight == 0), valid))
+    return head.fit(rows[train], y[train], sample_weight=weight[train], **validation)
+
+
+def _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train):
+    """Return the file of a checkpoint: one for each set of images and parameters."""
+    directory = Path(params.checkpoint_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    own = params.get_params(deep=False)
+    values = {name: own[name] for name in sorted(own) if name not in _NOT_IN_CHECKPOINT}
+    head = None if params.head is None else params.head.get_params(deep=False)
+    seeds = [own["random_state"], head and head["random_state"]]
+    if head is not None:
+        head = {name: head[name] for name in sorted(head) if name not in _NOT_IN_CHECKPOINT}
+    try:
+        key = hash_value(
+            [
+                values,
+                head,
+                [seed if isinstance(seed, (int, np.integer)) else None for seed in seeds],
+                None if augmentation is None else augmentation.key,
+                spec.fingerprint,
+                digests,
+                [str(label) for label in y],
+                weight,
+                n_train,
+            ]
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"A checkpoint is named after everything that a fit depends on, but {error}. Use "
+            "classes and functions from the top level of a module, or set checkpoint_dir=None."
+        ) from error
+    return directory / f"finetune-{key}.pt"

@@ -1,9 +1,5 @@
-"""Classifiers that learn on embeddings."""
+"""Classifiers that learn on embeddings, trained by gradient descent."""
 
-from ._classifier import HeadClassifier, LearningRateCurve, lr_range_test
+from ._classifier import HeadClassifier
 
-__all__ = [
-    "HeadClassifier",
-    "LearningRateCurve",
-    "lr_range_test",
-]
+__all__ = ["HeadClassifier"]

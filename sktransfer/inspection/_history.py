@@ -94,9 +94,8 @@ class TrainingHistoryDisplay:
             If the history does not have the metric.
         """
         model = _find_trained(estimator)
-        history = model.history_ if hasattr(model, "history_") else model.net_.history
         return cls.from_history(
-            history, metric=metric, best_epoch=model.best_epoch_, ax=ax, line_kw=line_kw
+            model.history_, metric=metric, best_epoch=model.best_epoch_, ax=ax, line_kw=line_kw
         )
 
     @classmethod
@@ -185,9 +184,9 @@ def _find_trained(estimator):
     """Return the model with a history inside a fitted model."""
     if hasattr(estimator, "max_epochs"):
         check_is_fitted(estimator)
-    if hasattr(estimator, "history_") or hasattr(estimator, "net_"):
-        # Without trainable stages, older fine-tuning had trained its head only.
-        return estimator if getattr(estimator, "history_", True) else estimator.head_
+    if hasattr(estimator, "history_"):
+        # Without trainable stages, fine-tuning trains its head only.
+        return estimator if estimator.history_ else estimator.head_
     if isinstance(estimator, Pipeline):
         return _find_trained(estimator.steps[-1][1])
     for name in ("best_estimator_", "estimator_"):

@@ -6,6 +6,7 @@ import pytest
 
 from sktransfer import HeadClassifier, make_transfer_pipeline
 from sktransfer.datasets import make_shapes
+from sktransfer.exceptions import SmallValidationWarning
 
 SMALL = {"image_size": 32, "engine": "torch", "cache": None}
 
@@ -29,4 +30,5 @@ def stopped(shapes):
     head = HeadClassifier(
         8, early_stopping=True, validation_fraction=0.2, max_epochs=12, random_state=0
     )
-    return make_transfer_pipeline(head=head, **SMALL).fit(shapes.data, shapes.target)
+    with pytest.warns(SmallValidationWarning):
+        return make_transfer_pipeline(head=head, **SMALL).fit(shapes.data, shapes.target)

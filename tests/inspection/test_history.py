@@ -26,8 +26,12 @@ def test_curves_of_a_head(stopped):
     head = stopped[-1]
     display = TrainingHistoryDisplay.from_estimator(head)
     training, validation, best = display.ax_.get_lines()
-    np.testing.assert_array_equal(training.get_ydata(), head.net_.history[:, "train_loss"])
-    np.testing.assert_array_equal(validation.get_ydata(), head.net_.history[:, "valid_loss"])
+    np.testing.assert_array_equal(
+        training.get_ydata(), [row["train_loss"] for row in head.history_]
+    )
+    np.testing.assert_array_equal(
+        validation.get_ydata(), [row["valid_loss"] for row in head.history_]
+    )
     np.testing.assert_array_equal(training.get_xdata(), np.arange(head.n_epochs_) + 1)
     assert best.get_xdata() == [head.best_epoch_] * 2
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
@@ -39,9 +43,9 @@ def test_curves_of_a_head(stopped):
 def test_another_metric_in_axes_of_ones_own(stopped):
     _, ax = plt.subplots()
     display = TrainingHistoryDisplay.from_estimator(
-        stopped, metric="acc", ax=ax, line_kw={"linewidth": 3}
+        stopped, metric="accuracy", ax=ax, line_kw={"linewidth": 3}
     )
-    assert list(display.curves) == ["valid_acc"] and display.ax_ is ax
+    assert list(display.curves) == ["train_accuracy", "valid_accuracy"] and display.ax_ is ax
     assert display.lines_[0].get_linewidth() == 3
     other = display.plot()  # what was kept is drawn again
     assert other is display and display.ax_ is not ax
@@ -62,6 +66,7 @@ def test_a_history_is_found_in_what_wraps_it(shapes):
         assert list(display.curves) == ["train_loss"], what
 
 
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 def test_curves_of_a_fine_tuned_network(shapes):
     model = FineTuneClassifier(
         early_stopping=True, validation_fraction=0.2, max_epochs=2, random_state=0, **SMALL

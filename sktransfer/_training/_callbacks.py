@@ -1,0 +1,147 @@
+"""Callbacks of a training: divergence, best epoch, checkpoint, progress."""
+
+from math import inf, isfinite
+
+from skorch.callbacks import Callback, LRScheduler
+from skorch.history import History
+from tqdm.auto import tqdm
+
+from ..exceptions import TrainingDivergedError
+from ._checkpoint import read_checkpoint, write_checkpoint
+
+#: Columns of the history in which less is better; scores of scikit-learn all mean more.
+LOSSES = ("train_loss", "valid_loss")
+
+__all__ = ["LOSSES", "BestEpoch", "Checkpoint", "Progress", "StopOnDivergence"]
+
+
+class StopOnDivergence(Callback):
+    """Raise an error that describes the learning rates when the training loss is not finite."""
+
+    def __init__(self, lr, rates):
+        self.lr, self.rates = lr, rates
+
+    def on_epoch_end(self, net, **kwargs):
+        loss = net.history[-1].get("train_loss", 0.0)
+        if not isfinite(loss):
+            raise TrainingDivergedError(
+                f"The training loss became {loss} in epoch {net.history[-1, 'epoch']} with "
+                f"{self.rates}. Try lr={self.lr / 10:g}."
+            )
+
+
+class BestEpoch(Callback):
+    """Stop when a column of the history no longer improves, and restore the best weights.
+
+    ``state_`` has the best value (less is better), its epoch, its weights, and the number of epochs
+    that missed it since.
+    """
+
+    def __init__(self, monitor, patience, tol):
+        self.monitor, self.patience, self.tol = monitor, patience, tol
+
+    def on_train_begin(self, net, **kwargs):
+        self.state_ = {"value": inf, "epoch": None, "weights": None, "misses": 0}
+
+    def on_epoch_end(self, net, **kwargs):
+        value = net.history[-1, self.monitor]
+        loss = value if self.monitor in LOSSES else -value
+        if self.state_["epoch"] is None or loss < self.state_["value"] - self.tol:
+            weights = net.module_.state_dict()
+            self.state_ = {
+                "value": float(loss),
+                "epoch": net.history[-1, "epoch"],
+                "weights": {name: w.detach().cpu().clone() for name, w in weights.items()},
+                "misses": 0,
+            }
+        else:
+            self.state_["misses"] += 1
+        net.stop_ = self.state_["misses"] >= self.patience
+
+    def on_train_end(self, net, **kwargs):
+        if self.state_["weights"] is not None:
+            net.module_.load_state_dict(self.state_.pop("weights"))
+
+
+class Checkpoint(Callback):
+    """Write a checkpoint after each epoch, and resume from one that is unfinished.
+
+    ``seed`` is that of the first run, ``n_done`` the number of epochs that earlier runs completed.
+    """
+
+    def __init__(self, path, seed):
+        self.path, self.seed, self.n_done = path, seed, 0
+        self.unfinished = read_checkpoint(path)
+        if self.unfinished is not None:
+            self.seed = self.unfinished["seed"]
+            self.n_done = max((row["epoch"] for row in self.unfinished["history"]), default=0)
+
+    def on_train_begin(self, net, **kwargs):
+        state, self.unfinished = self.unfinished, None
+        if state is None:
+            return
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        net.scaler_.load_state_dict(state["scaler"])
+        for schedule, saved in zip(_schedules(net), state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        net.history = History({"batches": [], **row} for row in state["history"])
+        for best in _best_epochs(net):
+            best.state_ = state["best"]
+            net.stop_ = best.state_["misses"] >= best.patience
+
+    def on_epoch_end(self, net, **kwargs):
+        state = {
+            "optimizer": net.optimizer_.state_dict(),
+            "scaler": net.scaler_.state_dict(),
+            "schedules": [schedule.state_dict() for schedule in _schedules(net)],
+        }
+        for best in _best_epochs(net):
+            state["best"] = best.state_
+        self._write(net, finished=False, **state)
+
+    def on_train_end(self, net, **kwargs):
+        if not net.interrupted_:
+            self._write(net, finished=True)
+
+    def _write(self, net, **state):
+        state |= {"module": net.module_.state_dict(), "history": net.rows(), "seed": self.seed}
+        write_checkpoint(self.path, state)
+
+
+class Progress(Callback):
+    """Show a progress bar over epochs, or with ``verbose=2`` print a line for each."""
+
+    def __init__(self, description, total, n_done, verbose):
+        self.description, self.total, self.n_done = description, total, n_done
+        self.verbose = verbose
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(
+            total=self.total,
+            initial=self.n_done,
+            desc=self.description,
+            unit="epoch",
+            disable=self.verbose != 1,
+        )
+
+    def on_epoch_end(self, net, **kwargs):
+        row = net.rows()[-1]
+        values = {name: f"{row[name]:.4g}" for name in row if name not in ("epoch", "lr")}
+        if self.verbose >= 2:
+            line = "  ".join(f"{name} {value}" for name, value in values.items())
+            print(f"epoch {row['epoch']:3d}  {line}")
+        self.bar_.set_postfix(values, refresh=False)
+        self.bar_.update(row["epoch"] > 0)
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+
+
+def _schedules(net):
+    callbacks = [callback for _, callback in net.callbacks_]
+    return [c.lr_scheduler_ for c in callbacks if isinstance(c, LRScheduler)]
+
+
+def _best_epochs(net):
+    return [callback for _, callback in net.callbacks_ if isinstance(callback, BestEpoch)]

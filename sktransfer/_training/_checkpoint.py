@@ -1,0 +1,38 @@
+"""Checkpoint files: written whole or not at all."""
+
+import os
+import pickle
+import struct
+import tempfile
+from pathlib import Path
+
+import torch
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+
+def write_checkpoint(path, state):
+    """Replace a checkpoint in one step, so that a kill leaves the old one or the new one."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path):
+    """Return the state of an unfinished training, on the CPU, or None if there is none."""
+    if path is None or not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError, struct.error) as error:
+        raise ValueError(
+            f"The checkpoint {path} cannot be read ({error!r}). Delete it to start again."
+        ) from error
+    return None if state["finished"] else state

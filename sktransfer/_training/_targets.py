@@ -1,0 +1,157 @@
+"""What a classifier predicts: from labels to the numbers of a loss, and back from logits.
+
+Everything that depends on the kind of target is here, so that another kind is another class with
+the same methods.
+"""
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["ClassTargets", "ClassificationLoss", "check_two_classes", "clean_labels"]
+
+
+class ClassificationLoss(nn.Module):
+    """Weighted mean of the cross entropy of logits.
+
+    Evaluation leaves label smoothing out, so that validation losses of different settings can be
+    compared.
+    """
+
+    def __init__(self, multilabel, label_smoothing):
+        super().__init__()
+        self.multilabel, self.label_smoothing = multilabel, label_smoothing
+
+    def forward(self, logits, target, weight=None):
+        smoothing = self.label_smoothing if self.training else 0.0
+        reduction = "mean" if weight is None else "none"
+        if self.multilabel:
+            target = target * (1.0 - smoothing) + 0.5 * smoothing
+            losses = functional.binary_cross_entropy_with_logits(
+                logits, target, reduction=reduction
+            )
+        else:
+            losses = functional.cross_entropy(
+                logits, target, reduction=reduction, label_smoothing=smoothing
+            )
+        if weight is None:
+            return losses
+        return (losses.reshape(len(weight), -1).mean(dim=1) * weight).mean()
+
+
+class ClassTargets:
+    """One class or several labels per sample; ``kind`` is that of `type_of_target`."""
+
+    def __init__(self, kind, classes):
+        self.kind, self.classes = kind, classes
+        self.multilabel = kind == "multilabel-indicator"
+
+    @classmethod
+    def learn(cls, y, weight):
+        """Find the classes in training targets; samples without weight count as known classes."""
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multilabel-indicator":
+            return cls(kind, np.arange(y.shape[1]))
+        if kind not in ("binary", "multiclass"):
+            raise ValueError(
+                f"Unknown label type: y is {kind!r}. Pass one class per sample, or an indicator "
+                "matrix of zeros and ones with one column per label."
+            )
+        check_two_classes(y, weight)
+        return cls(kind, np.unique(y))
+
+    def loss(self, label_smoothing):
+        return ClassificationLoss(self.multilabel, label_smoothing)
+
+    def encode(self, y):
+        """Return codes of classes (int64), or indicators (float32)."""
+        if (y.ndim == 2) != self.multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes)):
+            raise ValueError(
+                f"y has shape {y.shape}, but the classifier knows {len(self.classes)} "
+                f"{'labels per sample' if self.multilabel else 'classes, one per sample'}."
+            )
+        if self.multilabel:
+            return y.astype(np.float32)
+        try:
+            unknown = np.setdiff1d(y, self.classes)
+        except TypeError:  # strings and numbers cannot be compared
+            unknown = np.unique(y)
+        if len(unknown):
+            raise ValueError(
+                f"y has classes that the classifier does not know: {unknown[:10].tolist()}. It "
+                f"knows {self.classes[:10].tolist()}{'...' if len(self.classes) > 10 else ''}. Fit "
+                "with all classes; for partial_fit, name them all in the first call."
+            )
+        return np.searchsorted(self.classes, y)
+
+    def probabilities(self, logits):
+        """Turn a tensor of logits into probabilities."""
+        return torch.sigmoid(logits) if self.multilabel else torch.softmax(logits, dim=1)
+
+    def decide(self, logits):
+        """Turn an array of logits into labels."""
+        return (logits > 0).astype(int) if self.multilabel else self.classes[logits.argmax(axis=1)]
+
+    def n_right(self, logits, target):
+        """Count the samples of a batch that are classified correctly, with all their labels."""
+        target = target.to(logits.device)
+        if self.multilabel:
+            return ((logits > 0) == (target > 0.5)).all(dim=1).sum()
+        return (logits.argmax(dim=1) == target).sum()
+
+
+def check_two_classes(y, weight):
+    """Refuse targets of one class, counting only samples with a positive weight."""
+    classes = np.unique(y[weight > 0])
+    if len(classes) < 2:
+        where = "" if (weight > 0).all() else " where weights are positive"
+        raise ValueError(
+            f"A classifier needs samples of at least two classes, but y has only one class{where}: "
+            f"{classes.tolist()[0]!r}. Check the labels and how the samples were split, or add "
+            "samples of another class."
+        )
+
+
+def clean_labels(y, name="y"):
+    """Return labels as an array of one type; `name` is what an error calls them."""
+    if y is None:
+        return None  # scikit-learn has a message for that
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    if hasattr(y, "toarray"):
+        y = y.toarray()
+    if not isinstance(y, (list, tuple)):
+        # An array of pandas turns pandas.NA into NaN, which is no class.
+        has_missing = hasattr(y, "isna") and np.any(y.isna())
+        y = np.asarray(y)
+        if y.dtype != object and not has_missing:
+            return y
+    # NumPy turns the list [1, "a"] into strings without a word.
+    elements = np.asarray(y, dtype=object)
+    kinds = {type(element) for element in elements.ravel()}
+    if any(map(_is_missing, elements.ravel())):
+        raise ValueError(
+            f"{name} has missing values (None or NaN). Give every sample a label, or leave such "
+            "samples out."
+        )
+    numbers = {kind for kind in kinds if issubclass(kind, (bool, int, float, np.number, np.bool_))}
+    texts = {kind for kind in kinds if issubclass(kind, str)}
+    if (numbers and kinds - numbers) or (texts and kinds - texts):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(
+            f"{name} mixes labels of different types: {names}. Use one type, for example "
+            f"{name}=[str(label) for label in {name}]."
+        )
+    return y if texts and isinstance(y, np.ndarray) else np.asarray(elements.tolist())
+
+
+def _is_missing(label):
+    if label is None:
+        return True
+    try:
+        return bool(label != label)
+    except TypeError:  # pandas.NA
+        return True

@@ -1,0 +1,313 @@
+"""FineTuneClassifier as a scikit-learn estimator: predictions, searches, pickles, errors."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from new_process import run
+from PIL import Image
+from sklearn.base import clone
+from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from skorch.callbacks import Callback
+from torchvision.transforms import v2
+from tuners import X, Y, tiny_net, tuner
+
+from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
+from sktransfer.exceptions import (
+    FingerprintMismatchError,
+    ImageReadError,
+    TrainingDivergedError,
+)
+from sktransfer.finetuning import _fit
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning"),
+]
+
+
+def test_predictions_are_consistent():
+    model = tuner().fit(X, Y)
+    proba, logits = model.predict_proba(X), model.decision_function(X)
+    assert np.array_equal(model.predict(X), model.classes_[proba.argmax(axis=1)])
+    np.testing.assert_allclose(torch.softmax(torch.tensor(logits), 1), proba, atol=1e-6)
+    np.testing.assert_allclose(model.head_.predict_proba(model.transform(X)), proba, atol=1e-6)
+    assert set(model.classes_) == set(Y)
+
+
+def test_predictions_are_those_of_the_network():
+    model = tuner(trainable_stages=2).fit(X, Y)
+    embedder = ImageEmbedder(tiny_net(), cache=None).fit(X)
+    whole = model.backbone_.network()
+    whole.preprocessing = embedder.preprocessing_
+    expected = ImageEmbedder(whole, cache=None).fit(X).transform(X)
+    np.testing.assert_allclose(model.transform(X), expected, atol=1e-5)
+
+
+def test_two_classes():
+    y = Y == "circle"
+    model = tuner().fit(X, y)
+    assert model.decision_function(X).shape == (40,)
+    assert np.array_equal(model.predict(X), model.decision_function(X) > 0)
+
+
+def test_transformer():
+    model = tuner().fit(X, Y)
+    names = model.get_feature_names_out()
+    assert model.transform(X).shape == (40, 10) and model.transform(X).dtype == np.float32
+    assert names[0] == "Sequential_tuned_0" and len(names) == 10
+    frame = model.set_output(transform="pandas").transform(X)
+    assert list(frame.columns) == list(names)
+    assert np.array_equal(model.predict(X), tuner().fit(X, Y).predict(X))
+
+
+def test_clone_and_parameters():
+    model = tuner(head=HeadClassifier(dropout=0.1))
+    copy = clone(model).set_params(head__dropout=0.3, trainable_stages="all")
+    assert (copy.head.dropout, model.head.dropout) == (0.3, 0.1)
+    model.fit(X, Y)
+    assert not hasattr(model.head, "net_")
+
+
+TRANSFORMS = [v2.RandomRotation(10), v2.ColorJitter(0.2), v2.RandomResizedCrop(32)]
+
+
+@pytest.mark.parametrize(
+    "augmentation", TRANSFORMS, ids=lambda augmentation: type(augmentation).__name__
+)
+def test_transforms_with_a_get_params_of_their_own(augmentation):
+    model = tuner(
+        augmentation=augmentation, n_views=2, head=HeadClassifier(max_epochs=5), max_epochs=1
+    )
+    copy = clone(model)
+    assert repr(augmentation) in repr(copy)
+    assert copy._repr_html_()
+    assert copy.augmentation is not augmentation
+    assert copy.get_params()["head__max_epochs"] == 5
+    assert copy.set_params(head__max_epochs=6, augmentation=None).augmentation is None
+    assert model.augmentation is augmentation
+    assert np.isfinite(cross_val_score(model, X, Y, cv=2)).all()
+
+
+def test_grid_search():
+    grid = {"trainable_stages": [0, 1], "augmentation": [None, "flip"], "lr": [0.01]}
+    search = GridSearchCV(tuner(max_epochs=1), grid, cv=2, error_score="raise").fit(X, Y)
+    assert search.best_estimator_.predict(X[:2]).shape == (2,)
+
+
+@pytest.mark.slow
+def test_workers_find_what_one_process_finds():
+    estimator = FineTuneClassifier(
+        "tiny_mobilenet", image_size=32, max_epochs=1, engine="torch", random_state=0
+    )
+    one, two = (cross_val_score(estimator, X, Y, cv=2, n_jobs=n) for n in (1, 2))
+    np.testing.assert_allclose(one, two, atol=0.051)  # other numbers of threads round otherwise
+
+
+def test_stacked_beside_a_frozen_branch():
+    params = {"image_size": 32, "engine": "torch"}
+    branches = [
+        ("frozen", make_transfer_pipeline("tiny_resnet", **params)),
+        ("tuned", FineTuneClassifier(max_epochs=1, random_state=0, **params)),
+    ]
+    scores = cross_val_score(StackingClassifier(branches, cv=2), X, Y, cv=2, error_score="raise")
+    assert scores.mean() > 0.5
+
+
+@pytest.mark.parametrize("shape", ["paths", "column", "list of arrays"])
+def test_kinds_of_input(tmp_path, shape):
+    images = list(X)
+    if shape != "list of arrays":
+        images = [str(tmp_path / f"{i}.png") for i in range(len(X))]
+        for path, image in zip(images, X, strict=True):
+            Image.fromarray(image).save(path)
+    if shape == "column":
+        images = np.array(images, dtype=object)[:, None]
+    model = tuner().fit(images, Y)
+    np.testing.assert_allclose(
+        model.predict_proba(images), tuner().fit(X, Y).predict_proba(X), atol=1e-4
+    )
+
+
+# Pickles
+
+
+def bundled(**params):
+    defaults = {"image_size": 32, "max_epochs": 1, "engine": "torch", "random_state": 0}
+    return FineTuneClassifier("tiny_resnet", **{**defaults, **params})
+
+
+def test_pickle_holds_the_tuned_part_only():
+    model = bundled(trainable_stages=1).fit(X, Y)
+    data = pickle.dumps(model)
+    tuned = sum(p.numel() * 4 for p in model.backbone_.upper.parameters())
+    assert tuned < len(data) < tuned + 200_000
+    model.predict(X)  # makes a network ready to run, which must not travel
+    assert len(pickle.dumps(model)) < len(data) + 1_000
+    assert np.array_equal(pickle.loads(data).predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.slow
+def test_pickle_predicts_the_same_in_a_new_process(tmp_path):
+    model = bundled().fit(X, Y)
+    with open(tmp_path / "model.pkl", "wb") as file:
+        pickle.dump(model, file)
+    np.save(tmp_path / "X.npy", X)
+    program = """
+import pickle, warnings
+import numpy as np
+warnings.simplefilter("error")
+with open(folder / "model.pkl", "rb") as file:
+    model = pickle.load(file)
+np.save(folder / "proba.npy", model.predict_proba(np.load(folder / "X.npy")))
+"""
+    run(program, folder=tmp_path)
+    assert np.array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
+
+
+def test_other_weights_below_are_refused(monkeypatch):
+    model = bundled().fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(model))
+    object.__setattr__(loaded.backbone_.spec, "fingerprint", "other")
+    with pytest.raises(FingerprintMismatchError, match="have changed"):
+        loaded.predict(X)
+
+
+# Errors
+
+
+def test_loss_gone_to_nan_names_the_learning_rates():
+    with pytest.raises(TrainingDivergedError, match=r"lr=1e\+20 for the head and 1e\+19"):
+        tuner(lr=1e20, max_epochs=5).fit(X, Y)
+
+
+def test_too_many_stages():
+    with pytest.raises(ValueError, match=r"trainable_stages=9 is more than .* has: 3 stages"):
+        tuner(trainable_stages=9).fit(X, Y)
+
+
+def test_unreadable_images_are_all_named_before_training():
+    images = [*X]
+    images[3], images[7] = b"no image", "missing.jpg"
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(net.history[-1])
+
+    with pytest.raises(ImageReadError) as caught:
+        tuner(callbacks=[Spy()]).fit(images, Y)
+    assert [error.index for error in caught.value.errors] == [3, 7]
+    assert seen == []
+
+
+@pytest.mark.parametrize("trainable_stages", [0, 1])
+def test_unreadable_images_come_with_advice_that_can_be_followed(trainable_stages):
+    images = ["missing.jpg", *X[1:]]
+    model = tuner(trainable_stages=trainable_stages, max_epochs=1).fit(X, Y)
+    for attempt in (model.predict, lambda images: clone(model).fit(images, Y)):
+        with pytest.raises(ImageReadError, match=r"missing\.jpg") as caught:
+            attempt(images)
+        message = str(pickle.loads(pickle.dumps(caught.value)))
+        assert "Hint: repair or remove them: FineTuneClassifier needs" in message
+        assert "on_error" not in message
+        assert "embedded" not in message
+
+
+def test_single_class():
+    with pytest.raises(ValueError, match="at least two classes"):
+        tuner().fit(X, np.zeros(len(X)))
+
+
+def test_too_few_images_to_validate():
+    with pytest.raises(ValueError, match="too few to have"):
+        tuner(early_stopping=True).fit(X[:8], Y[:8])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"augmentation": "flop"}, "did you mean 'flip'"),
+        ({"trainable_stages": -1}, "trainable_stages"),
+        ({"memory_limit": "much"}, "not a size"),
+        ({"lr": 0.0}, "lr"),
+        ({"callbacks": [print]}, "not a skorch callback"),
+        ({"scoring": "acc"}, "scoring"),
+        ({"device": "cuda:7"}, "not available"),
+        ({"max_epochs": 10**30}, "max_epochs"),
+    ],
+)
+def test_wrong_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        tuner(**params).fit(X, Y)
+
+
+def test_several_labels_per_image():
+    with pytest.raises(ValueError, match="one class per image"):
+        tuner().fit(X, np.ones((len(X), 2)))
+
+
+def test_a_fraction_that_would_leave_a_class_out_is_refused():
+    labels = np.array(["a"] * 3 + ["b"] * 19 + ["c"] * 18)
+    model = tuner(early_stopping=True, validation_fraction=0.85)
+    with pytest.raises(ValueError, match=r"3 classes on both sides.*another validation_fraction"):
+        model.fit(X, labels)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
+def test_not_fitted(method):
+    with pytest.raises(NotFittedError):
+        getattr(FineTuneClassifier(), method)(X)
+
+
+@pytest.mark.parametrize("trainable_stages", [0, 1])
+def test_frames_that_scikit_learn_is_told_to_give(trainable_stages):
+    with sklearn.config_context(transform_output="pandas"):
+        model = tuner(trainable_stages=trainable_stages).fit(X, Y)
+        framed = model.predict_proba(X)
+        assert list(model.transform(X[:2]).columns) == list(model.get_feature_names_out())
+    np.testing.assert_array_equal(
+        framed, tuner(trainable_stages=trainable_stages).fit(X, Y).predict_proba(X)
+    )
+
+
+def test_without_classes():
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        tuner().fit(X, None)
+
+
+def test_a_memory_limit_is_read_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(_fit, "ImageEmbedder", None)
+    with pytest.raises(ValueError, match="lots"):
+        tuner(memory_limit="lots").fit(X, Y)
+
+
+def test_progress(capsys):
+    tuner(verbose=2).fit(X, Y)
+    assert capsys.readouterr().out.count("train_loss") == 3
+
+
+def test_labels_as_an_array_of_pandas():
+    for values in (pd.array(Y, dtype="string"), pd.Categorical(Y), Y.astype(object)):
+        model = tuner(max_epochs=1).fit(X, values)
+        assert model.predict(X).tolist() == tuner(max_epochs=1).fit(X, Y).predict(X).tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([None, *Y[1:]], "missing values"), ([1, *Y[1:]], "mixes labels")]
+)
+def test_labels_that_are_missing_or_mixed(labels, message):
+    with pytest.raises(ValueError, match=message):
+        tuner().fit(X, labels)
+
+
+def test_validation_images():
+    with pytest.raises(ValueError, match="Pass both X_val and y_val"):
+        tuner().fit(X, Y, X_val=X)
+    with pytest.raises(ValueError, match=r"does not know: \['octagon'\]"):
+        tuner().fit(X, Y, X_val=X[:1], y_val=["octagon"])

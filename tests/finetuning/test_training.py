@@ -1,0 +1,457 @@
+"""FineTuneClassifier: training, views, the cache of features, stopping, checkpoints."""
+
+import signal
+import sys
+from types import FunctionType
+
+import numpy as np
+import pytest
+import torch
+from new_process import CONTEXT, start
+from sklearn.base import clone
+from skorch.callbacks import Callback, EpochScoring
+from torch import nn
+from torchvision.transforms import v2
+from tuners import X, Y, same, state, tiny_net, tuner
+
+from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
+from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
+from sktransfer.finetuning import _features, _fit
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning"),
+]
+
+
+def losses(model):
+    return [row["train_loss"] for row in model.history_ if "train_loss" in row]
+
+
+class Epochs(Callback):
+    """Note each epoch, and call a function with it."""
+
+    def __init__(self, function=lambda epoch: None):
+        self.function, self.seen = function, []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(net.history[-1, "epoch"])
+        self.function(self.seen[-1])
+
+
+# Training
+
+
+def test_nothing_trainable_is_the_frozen_pipeline():
+    params = {"cache": None, "engine": "torch"}
+    head = HeadClassifier(hidden_units=8, dropout=0.1, max_epochs=5, random_state=0)
+    pipeline = make_transfer_pipeline("tiny_mobilenet", head, **params).fit(X, Y)
+    head = clone(head).set_params(random_state=None)
+    model = FineTuneClassifier(trainable_stages=0, head=head, random_state=0, **params).fit(X, Y)
+    assert np.array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+    assert np.array_equal(model.transform(X), pipeline[0].transform(X))
+    assert (model.n_epochs_, model.history_, model.backbone_) == (0, [], None)
+
+
+def test_training_together_improves_on_the_frozen_backbone():
+    frozen = tuner(trainable_stages=0).fit(X, Y)
+    model = tuner(trainable_stages="all", max_epochs=15, backbone_lr_factor=1.0).fit(X, Y)
+    assert losses(model)[-1] < 0.8 * losses(model)[0]
+    proba, truth = model.predict_proba(X), np.searchsorted(model.classes_, Y)
+    better = proba[np.arange(len(Y)), truth] > frozen.predict_proba(X)[np.arange(len(Y)), truth]
+    assert better.mean() > 0.6
+
+
+@pytest.mark.parametrize(("trainable_stages", "first_tuned"), [(1, 2), (2, 1), ("all", 0)])
+def test_only_the_last_stages_change(trainable_stages, first_tuned):
+    model = tuner(trainable_stages=trainable_stages).fit(X, Y)
+    before = list(load_backbone(resolve_backbone(tiny_net())).parameters())
+    after = list(model.backbone_.network().parameters())
+    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert changed == [stage >= first_tuned for stage in (0, 0, 1, 1, 1, 2, 2)]
+
+
+def test_bundled_backbone_is_shared_and_stays_frozen():
+    network = load_backbone(resolve_backbone("tiny_resnet"))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    FineTuneClassifier(
+        "tiny_resnet", image_size=32, trainable_stages=1, max_epochs=1, cache=None, engine="torch"
+    ).fit(X, Y)
+    assert same(before, network.state_dict())
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_batch_norm_statistics_stay_unless_asked(update):
+    model = tuner(trainable_stages=2, update_batch_norm=update).fit(X, Y)
+    mean = next(m for m in model.backbone_.upper.modules() if isinstance(m, nn.BatchNorm2d))
+    assert bool(mean.running_mean.any()) == update
+
+
+def test_fits_are_equal_bit_by_bit():
+    one, other = (tuner(augmentation="color", head=HeadClassifier(dropout=0.2)) for _ in "ab")
+    state_before = torch.get_rng_state()
+    assert same(state(one.fit(X, Y)), state(other.fit(X, Y)))
+    assert torch.equal(torch.get_rng_state(), state_before)
+    assert not same(state(one), state(tuner(augmentation="color", random_state=1).fit(X, Y)))
+
+
+class Groups(Callback):
+    """Note the parameter groups of the optimizer and the learning rate of each step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.groups, self.rates = net.optimizer_.param_groups, []
+
+    def on_grad_computed(self, net, *args, **kwargs):
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def test_learning_rates_differ_by_stage_and_biases_are_not_decayed():
+    spy = Groups()
+    params = {"lr": 0.1, "backbone_lr_factor": 0.1, "layer_decay": 0.5, "callbacks": [spy]}
+    tuner(trainable_stages="all", weight_decay=0.3, **params).fit(X, Y)
+    rates = {round(group["initial_lr"], 6) for group in spy.groups}
+    assert rates == {0.1, 0.01, 0.005, 0.0025}
+    assert spy.groups[0]["initial_lr"] == 0.1
+    for group in spy.groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.3) for p in group["params"])
+
+
+@pytest.mark.parametrize("n_samples", [40, 33])
+def test_learning_rate_reaches_its_peak_and_zero(n_samples):
+    spy = Groups()
+    model = tuner(max_epochs=10, batch_size=16, lr=0.01, callbacks=[spy])
+    model.fit(X[:n_samples], Y[:n_samples])
+    n_steps = 10 * (3 if n_samples == 40 else 2)  # a last batch of one joins the one before
+    assert len(spy.rates) == n_steps
+    assert max(spy.rates) == pytest.approx(0.01)
+    assert spy.groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    assert model.history_[0]["lr"] == spy.rates[0]
+
+
+def test_class_weights_and_sample_weights_count():
+    weights = {name: 0.01 for name in np.unique(Y)} | {"circle": 10.0}
+    plain, weighted = tuner().fit(X, Y), tuner(class_weight=weights).fit(X, Y)
+    share = [np.mean(m.predict(X) == "circle") for m in (plain, weighted)]
+    assert share[1] > share[0]
+    weight = np.where(Y == "circle", 10.0, 0.01)
+    assert np.mean(tuner().fit(X, Y, sample_weight=weight).predict(X) == "circle") > share[0]
+
+
+def test_images_of_weight_zero_are_left_out():
+    weight = np.r_[np.ones(30), np.zeros(10)]
+    one = tuner().fit(X, Y, sample_weight=weight)
+    assert same(state(one), state(tuner().fit(X[:30], Y[:30])))
+
+
+def test_a_class_without_weight_is_known_and_not_learned():
+    weight = np.where(Y == "triangle", 0.0, 1.0)  # the last one
+    model = tuner().fit(X, Y, sample_weight=weight)
+    assert model.classes_.tolist() == np.unique(Y).tolist()
+    assert "triangle" not in model.predict(X)
+
+
+def test_balanced_classes_count_alike_in_both_trainings():
+    weight = np.where(np.arange(40) % 3, 9.0, 1.0)
+
+    class Spy(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+            self.data = dataset_train
+
+    spy = Spy()
+    tuner(class_weight="balanced", callbacks=[spy]).fit(X, Y, sample_weight=weight)
+    totals = np.bincount(spy.data.y.numpy(), spy.data.weight.numpy())
+    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+
+
+class Residual(nn.Module):
+    """A network that cannot be split, since it is more than one step after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.below = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.Dropout(0.5))
+        self.above = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.preprocessing = Preprocessing(32, None)
+
+    def forward(self, images):
+        below = self.below(images)
+        return self.pool(below + self.above(below))
+
+
+def test_stages_below_learn_nothing_where_a_network_cannot_be_split():
+    network = Residual()
+    model = FineTuneClassifier(
+        network,
+        trainable_stages=1,
+        update_batch_norm=True,
+        max_epochs=2,
+        cache=None,
+        random_state=0,
+    ).fit(X, Y)
+    tuned = model.backbone_.network()
+    assert model.feature_cache_ == "pixels"
+    assert same(tuned.below.state_dict(), network.below.state_dict())
+    assert not same(tuned.above.state_dict(), network.above.state_dict())
+    part = _features.TrainedPart(tuned, nn.Identity(), network.preprocessing, True)
+    tuned.above.requires_grad_(True)
+    part.train()
+    assert part.upper.above[1].training and not part.upper.below[2].training
+
+
+# Views and the cache of features
+
+
+@pytest.mark.parametrize("augmentation", [None, "crop", v2.RandomVerticalFlip()])
+@pytest.mark.parametrize("trainable_stages", [1, 2, "all"])
+def test_what_is_kept_changes_nothing(augmentation, trainable_stages):
+    fitted = {}
+    for limit in ("1GB", 0):
+        model = tuner(
+            augmentation=augmentation, trainable_stages=trainable_stages, memory_limit=limit
+        ).fit(X, Y)
+        fitted[model.feature_cache_] = state(model)
+    assert set(fitted) == {"pixels" if trainable_stages == "all" else "features", "nothing"}
+    one, other = fitted.values()
+    assert same(one, other)
+
+
+def test_memory_is_granted_once_to_training_and_validation():
+    class Spy(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            self.data = dataset_train, dataset_valid
+
+    spy, row = Spy(), 8 * 14 * 14 * 4  # output of the frozen part
+    for limit, kept in ((40 * row, [True, True]), (36 * row, [True, False])):
+        params = {"early_stopping": True, "validation_fraction": 0.2, "callbacks": [spy]}
+        tuner(memory_limit=limit, **params).fit(X, Y)
+        assert [data.rows is not None for data in spy.data] == kept
+        assert sum(data.n_bytes for data in spy.data) <= limit
+
+
+@pytest.mark.parametrize(
+    ("params", "n_runs"),
+    [
+        ({}, 40),
+        ({"augmentation": "crop", "n_views": 3}, 120),
+        ({"augmentation": "flip", "n_views": 8}, 80),
+        ({"memory_limit": 0}, 40 * 3),
+    ],
+)
+def test_frozen_part_runs_once_for_each_view(monkeypatch, params, n_runs):
+    count = []
+    original = _features.embed_images
+
+    def embed_images(images, network, *, views=None, numbers=None, **kwargs):
+        n_views = 1 if views is None else len(views) if numbers is None else numbers.shape[1]
+        count.append(len(images) * n_views)
+        return original(images, network, views=views, numbers=numbers, **kwargs)
+
+    monkeypatch.setattr(_features, "embed_images", embed_images)
+    tuner(max_epochs=3, **params).fit(X, Y)
+    assert sum(count) == n_runs
+
+
+def test_new_views_in_each_epoch():
+    model = tuner(augmentation="crop", n_views=None).fit(X, Y)
+    assert model.feature_cache_ == "nothing"
+    assert len(set(losses(model))) == 3
+
+
+def test_augmentation_without_trainable_stages_trains_the_head_on_views():
+    model = tuner(trainable_stages=0, augmentation="crop").fit(X, Y)
+    assert (model.n_epochs_, model.backbone_) == (3, None)
+    assert not np.array_equal(
+        model.predict_proba(X), tuner(trainable_stages=0).fit(X, Y).predict_proba(X)
+    )
+
+
+# Validation and early stopping
+
+
+def test_early_stopping_restores_the_best_epoch():
+    model = tuner(early_stopping=True, max_epochs=8, n_iter_no_change=2, lr=0.5,
+                  validation_fraction=0.25).fit(X, Y)  # fmt: skip
+    values = [row["valid_loss"] for row in model.history_]
+    assert model.best_epoch_ == int(np.argmin(values))
+    assert model.n_epochs_ == min(8, model.best_epoch_ + 2)
+
+
+def test_useless_tuning_gives_the_frozen_backbone_back():
+    params = {"early_stopping": True, "validation_fraction": 0.25, "lr": 5.0, "max_epochs": 2}
+    model = tuner(**params, backbone_lr_factor=1.0).fit(X, Y)
+    assert model.best_epoch_ == 0
+    embedder = ImageEmbedder(tiny_net(), cache=None).fit(X)
+    np.testing.assert_allclose(model.transform(X), embedder.transform(X), atol=1e-5)
+
+
+def test_the_history_has_the_form_of_a_heads():
+    model = tuner(scoring="f1_macro").fit(X[:30], Y[:30], X_val=X[30:], y_val=Y[30:])
+    valid = {"valid_loss", "valid_accuracy", "valid_f1_macro"}
+    assert set(model.history_[0]) == {"epoch", "seconds", *valid}
+    assert set(model.history_[1]) == {
+        "epoch", "lr", "seconds", "train_loss", "train_accuracy", *valid
+    }  # fmt: skip
+    assert [row["epoch"] for row in model.history_] == [0, 1, 2, 3]
+    assert model.best_epoch_ == model.n_epochs_ == 3
+    assert model.history_[-1]["valid_accuracy"] == pytest.approx(model.score(X[30:], Y[30:]))
+    assert set(tuner().fit(X, Y).history_[0]) == {"epoch", "lr", "seconds", "train_loss"}
+
+
+def test_early_stopping_on_a_named_metric():
+    params = {"early_stopping": True, "scoring": "balanced_accuracy", "n_iter_no_change": 2}
+    model = tuner(**params, tol=0, max_epochs=6).fit(X[:30], Y[:30], X_val=X[30:], y_val=Y[30:])
+    scores = [row["valid_balanced_accuracy"] for row in model.history_]
+    assert model.best_epoch_ == int(np.argmax(scores))
+
+
+def test_callbacks_of_skorch():
+    train_f1 = EpochScoring("f1_macro", on_train=True, name="train_f1", lower_is_better=False)
+    model = tuner(callbacks=[train_f1]).fit(X, Y)
+    assert all(0 <= row["train_f1"] <= 1 for row in model.history_)
+
+
+def test_equal_images_stay_on_one_side():
+    class Spy(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+            self.sides = [
+                {image.tobytes() for image in data.images}
+                for data in (dataset_train, dataset_valid)
+            ]
+
+    spy = Spy()
+    doubled, labels = np.concatenate([X, X]), np.concatenate([Y, Y])
+    tuner(early_stopping=True, validation_fraction=0.25, callbacks=[spy]).fit(doubled, labels)
+    train, valid = spy.sides
+    assert train and valid and not train & valid
+
+
+# Checkpoints
+
+
+class Killed(BaseException):
+    """Ends a fit as a signal would."""
+
+
+def killer(epoch):
+    def kill(number):
+        if number == epoch:
+            raise Killed
+
+    return Epochs(kill)
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
+    params = {
+        "max_epochs": 5,
+        "augmentation": "crop",
+        "head": HeadClassifier(dropout=0.2, max_epochs=5),
+        "early_stopping": early_stopping,
+        "validation_fraction": 0.25,
+        "scoring": "f1_macro" if early_stopping else "loss",
+        "random_state": random_state,
+    }
+    params["checkpoint_dir"] = tmp_path
+    with pytest.raises(Killed):
+        tuner(callbacks=[killer(4)], **params).fit(X, Y)
+    epochs = Epochs()
+    resumed = tuner(callbacks=[epochs], **params).fit(X, Y)
+    assert epochs.seen == [4, 5]
+    assert [row["epoch"] for row in resumed.history_ if row["epoch"]] == [1, 2, 3, 4, 5]
+    if random_state == 0:
+        params["checkpoint_dir"] = None
+        whole = tuner(**params).fit(X, Y)
+        assert same(state(resumed), state(whole))
+        assert losses(resumed) == losses(whole) and resumed.best_epoch_ == whole.best_epoch_
+
+
+CHILD = """
+import torch
+torch.set_num_threads(n_threads)
+from finetuning.test_training import Epochs
+from tuners import X, Y, tuner
+
+tuner(callbacks=[Epochs(told.send)], **params).fit(X, Y)
+"""
+
+
+def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
+    params = {"max_epochs": 20, "augmentation": "flip", "checkpoint_dir": str(tmp_path)}
+    told = 0
+    for epoch in (2, 5):  # two kills, while the epoch's checkpoint is written or soon after
+        reader, writer = CONTEXT.Pipe(duplex=False)
+        child = start(CHILD, params=params, n_threads=torch.get_num_threads(), told=writer)
+        writer.close()
+        with reader:
+            while told < epoch:
+                told = reader.recv()
+            child.kill()
+            child.join(timeout=60)
+        assert child.exitcode == -signal.SIGKILL
+    epochs = Epochs()
+    resumed = tuner(callbacks=[epochs], **params).fit(X, Y)
+    assert epochs.seen[0] >= told
+    assert [row["epoch"] for row in resumed.history_] == list(range(1, 21))
+    params["checkpoint_dir"] = None
+    assert same(state(resumed), state(tuner(**params).fit(X, Y)))
+
+
+def test_checkpoint_belongs_to_images_and_parameters(tmp_path):
+    params = {"checkpoint_dir": tmp_path, "max_epochs": 2}
+    for data, changes in ((X, {}), (X, {"lr": 0.02}), (X[::-1], {})):
+        with pytest.raises(Killed):
+            tuner(callbacks=[killer(2)], **params, **changes).fit(data, Y)
+    assert len(list(tmp_path.iterdir())) == 3
+    epochs = Epochs()
+    for _ in "ab":  # the second one finds a finished fit, and starts again
+        tuner(callbacks=[epochs], **params).fit(X, Y)
+    assert epochs.seen == [2, 1, 2]
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
+    class CtrlC(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if net.history[-1, "epoch"] == 2:
+                raise KeyboardInterrupt
+
+    model = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[CtrlC()]).fit(X, Y)
+    assert model.n_epochs_ == model.best_epoch_ == 1
+    epochs = Epochs()
+    resumed = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[epochs]).fit(X, Y)
+    assert epochs.seen == [2, 3, 4]
+    assert same(state(resumed), state(tuner(max_epochs=4).fit(X, Y)))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    model = tuner(max_epochs=1, checkpoint_dir=tmp_path).fit(X, Y)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{file} cannot be read.*Delete it"):
+        model.fit(X, Y)
+
+
+def linear(n_features, n_outputs):
+    return nn.Linear(n_features, n_outputs)
+
+
+def test_checkpoint_is_found_whatever_the_addresses_of_a_head(tmp_path, monkeypatch):
+    def name(**params):
+        head = HeadClassifier(module=linear, random_state=np.random.RandomState(0), **params)
+        model = tuner(head=head.set_params(callbacks=[object()]), checkpoint_dir=tmp_path)
+        spec = resolve_backbone(model.backbone)
+        return _fit._checkpoint_path(model, spec, None, [b"digest"], Y[:1], np.ones(1), 1)
+
+    first = name()
+    copy = FunctionType(linear.__code__, linear.__globals__, linear.__name__)
+    monkeypatch.setattr(sys.modules[__name__], "linear", copy)
+    assert name() == first
+    assert name(lr=0.5) != first
+
+
+def test_a_checkpoint_of_a_module_without_a_name_is_refused(tmp_path):
+    head = HeadClassifier(module=lambda **sizes: linear(**sizes))
+    with pytest.raises(ValueError, match=r"checkpoint is named after everything.*no stable key"):
+        tuner(head=head, checkpoint_dir=tmp_path).fit(X, Y)

@@ -1,0 +1,191 @@
+"""HeadClassifier: errors say what was given and what to do."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import make_multilabel_classification
+from sklearn.exceptions import NotFittedError
+
+from sktransfer.exceptions import TrainingDivergedError
+from sktransfer.heads import HeadClassifier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("hidden_units", [(8, 0), (8, "wide"), [2.5]])
+def test_impossible_widths(blobs, hidden_units):
+    with pytest.raises(ValueError, match="hidden_units must be a positive integer"):
+        HeadClassifier(hidden_units).fit(*blobs)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"module": torch.nn.Linear, "activation": "tanh"}, "activation would be ignored"),
+        ({"module_params": {"width": 4}}, "arguments of module, which is None"),
+        ({"lr_schedule": None, "lr_schedule_params": {"a": 1}}, "arguments of lr_schedule, which"),
+        ({"lr_schedule_params": {"T_mx": 1}}, "lr_schedule_params has 'T_mx', which CosineAnn"),
+        ({"optimizer_params": {"beta": 1}}, "optimizer_params has 'beta', which Adam does not"),
+        ({"class_weight": {0: 0.0}}, "must be positive for every class"),
+        ({"early_stopping": True, "validation_splitter": iter([])}, "yields no split"),
+        ({"callbacks": ["a"]}, "callbacks has 'a', which is not a skorch callback"),
+        ({"callbacks": [("a", 1)]}, "which is not a skorch callback"),
+        ({"callbacks": [int]}, "which is not a skorch callback"),
+        ({"device": "meta"}, 'device="meta" is not supported'),
+        ({"max_epochs": 10**30}, "max_epochs"),
+        ({"scoring": "acuracy"}, "scoring"),
+        (
+            {"weight_decay": 0.1, "optimizer_params": {"weight_decay": 0.5}},
+            "both set the optimizer's weight_decay",
+        ),
+    ],
+)
+def test_impossible_parameters(blobs, params, message):
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier(**params).fit(*blobs)
+
+
+def test_arguments_of_the_optimizer_override_ours(blobs):
+    head = HeadClassifier(max_epochs=1, optimizer_params={"foreach": True}).fit(*blobs)
+    group = head.net_.optimizer_.param_groups[0]
+    assert group["foreach"] and not group["fused"]
+    head.set_params(optimizer_params={"weight_decay": 0.5}).fit(*blobs)
+    assert head.net_.optimizer_.param_groups[0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"early_stopping": True}, {"class_weight": "balanced"}, {"validation_splitter": 3 * [None]}],
+)
+def test_partial_fit_refuses_what_it_cannot_do(blobs, params):
+    with pytest.raises(ValueError, match=f"partial_fit .* cannot use {next(iter(params))}"):
+        HeadClassifier(**params).partial_fit(*blobs, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], "classes is empty"),
+        ([0, None, 1], "classes has missing values"),
+        ([0, "a"], "classes mixes labels of different types: int, str"),
+        ([0], "at least two classes"),
+        ([0, 1], "name them all in the first call"),
+        (None, "classes must be passed on the first call"),
+    ],
+)
+def test_classes_of_partial_fit(blobs, classes, message):
+    head = HeadClassifier()
+    with pytest.raises(ValueError, match=message):
+        head.partial_fit(*blobs, classes=classes)
+    with pytest.raises(NotFittedError):
+        head.predict(blobs[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", None], "y has missing values"),
+        (["a", np.nan], "y has missing values"),
+        (pd.array([1, None], dtype="Int64"), "y has missing values"),
+        ([1, "a"], "y mixes labels of different types: int, str"),
+        (np.array([b"a", "a"], dtype=object), "y mixes labels of different types: bytes, str"),
+    ],
+)
+def test_labels_that_are_missing_or_mixed(labels, message):
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier().fit(np.eye(2), labels)
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier().partial_fit(np.eye(2), labels, classes=["a", "b"])
+    with pytest.raises(ValueError, match=message.replace("y ", "y_val ", 1)):
+        HeadClassifier().fit(np.eye(4), list("abab"), X_val=np.eye(2, 4), y_val=labels)
+
+
+def test_labels_of_another_type_than_before(blobs):
+    head = HeadClassifier(max_epochs=1).fit(*blobs)
+    with pytest.raises(ValueError, match=r"does not know: \['a', 'b'\]"):
+        head.partial_fit(blobs[0][:2], ["a", "b"])
+
+
+@pytest.mark.parametrize(("n_samples", "batch_size"), [(1, 128), (10, 1)])
+def test_batch_norm_on_single_samples(n_samples, batch_size):
+    X, y = np.eye(10)[:n_samples], np.arange(n_samples) % 2
+    head = HeadClassifier(batch_norm=True, batch_size=batch_size)
+    with pytest.raises(ValueError, match="needs two samples in every training batch"):
+        head.partial_fit(X, y, classes=[0, 1])
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["a.jpg", "b.jpg"],
+        np.array(["a.jpg", "b.jpg"], dtype=object),
+        np.array([["a.jpg"], ["b.jpg"]]),
+        pd.Series([Path("a.jpg"), Path("b.jpg")]),
+        pd.DataFrame({"path": ["a.jpg", "b.jpg"]}),
+        [b"encoded", b"encoded"],
+    ],
+)
+def test_images_point_to_the_embedder(blobs, images):
+    with pytest.raises(TypeError, match=r"holds images.*make_transfer_pipeline\(head="):
+        HeadClassifier().fit(images, ["cat", "dog"])
+    fitted = HeadClassifier(max_epochs=1, random_state=0).fit(*blobs)
+    with pytest.raises(TypeError, match="holds images"):
+        fitted.predict(images)
+
+
+def test_nan_rows_point_to_unreadable_images(blobs):
+    X, y = blobs
+    X = X.copy()
+    X[[4, 9]] = np.nan
+    message = r'NaN in 2 of 300 rows, first in row 4.*on_error="nan".*errors_'
+    with pytest.raises(ValueError, match=message):
+        HeadClassifier().fit(X, y)
+    head = HeadClassifier(max_epochs=1).fit(*blobs)
+    for method in (head.predict, head.predict_proba, head.decision_function):
+        with pytest.raises(ValueError, match=message):
+            method(X)
+    with pytest.raises(ValueError, match="infinity"):
+        head.predict(np.where(np.isnan(X), np.inf, X))
+
+
+def test_one_class():
+    with pytest.raises(ValueError, match="at least two classes, but y has only one class: 'cat'"):
+        HeadClassifier().fit(np.eye(3), ["cat"] * 3)
+    with pytest.raises(ValueError, match="one class where weights are positive"):
+        HeadClassifier().fit(np.eye(3), [0, 0, 1], sample_weight=[1, 1, 0])
+
+
+def test_too_few_samples_for_a_validation_split():
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    head = HeadClassifier(early_stopping=True)
+    with pytest.raises(ValueError, match=r"0\.1 of 12 .* is 2: too few .* the 3 classes"):
+        head.fit(X, np.arange(12) % 3)
+    with pytest.raises(ValueError, match="smallest class has 1"):
+        head.fit(X, [0] + [1] * 11)
+
+
+def test_divergence_names_the_learning_rate(blobs):
+    head = HeadClassifier(16, optimizer="sgd", lr=1e30, lr_schedule=None)
+    with pytest.raises(TrainingDivergedError, match=re.escape("lr=1e+30. Try lr=1e+29")):
+        head.fit(*blobs)
+
+
+def test_validation_data(blobs):
+    with pytest.raises(ValueError, match="Pass both X_val and y_val"):
+        HeadClassifier().fit(*blobs, X_val=blobs[0])
+    with pytest.raises(ValueError, match="0 sample"):
+        HeadClassifier().fit(*blobs, X_val=blobs[0][:0], y_val=blobs[1][:0])
+    fold = [(np.arange(200), np.arange(200, 300))]
+    with pytest.raises(ValueError, match="No validation sample has a positive weight"):
+        head = HeadClassifier(validation_splitter=fold)
+        head.fit(*blobs, sample_weight=np.arange(300) < 200)
+
+
+def test_class_weight_is_not_for_several_labels():
+    X, y = make_multilabel_classification(50, 5, n_classes=3, random_state=0)
+    with pytest.raises(ValueError, match="class_weight does not apply to several labels"):
+        HeadClassifier(class_weight="balanced").fit(X, y)
