@@ -1,4 +1,4 @@
-"""Augmentations: random changes that leave the class of an image as it is."""
+"""Augmentations: random changes that keep the class of an image."""
 
 import copy
 from difflib import get_close_matches
@@ -54,7 +54,7 @@ _STEPS = {
 
 
 class Augmentation(NamedTuple):
-    """What an `augmentation` parameter stands for."""
+    """A resolved `augmentation` parameter."""
 
     key: str  # equal only for augmentations that do the same
     transform: nn.Module | None  # of every view but the first

@@ -42,8 +42,8 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     The input has the shape ``(n_samples, n_views, n_features)``, which is what
     :class:`~sktransfer.ImageEmbedder` returns with ``n_views`` above 1. Each view is a training
     row of its own, with the target and the sample weight of its sample. Whatever splits, draws or
-    weighs samples around this classifier sees images, never single views. Input of two dimensions
-    passes unchanged to the classifier.
+    weighs samples around this classifier sees images, never single views. Two-dimensional input
+    passes to the classifier unchanged.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Class labels.
     n_features_in_ : int
         Number of features of each view.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X has names that are all strings.
 
     See Also
@@ -73,7 +73,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     What splits its training data (a search, a stack, a calibration) belongs around:
     ``GridSearchCV(MultiViewClassifier(LogisticRegression()), {"estimator__C": [0.1, 1.0]})``.
-    Inside, it would have views of one image on both sides of a split, so ``fit`` refuses an
+    Inside, it would put views of one image on both sides of a split, so ``fit`` refuses an
     estimator with a parameter ``cv``. Switch off ``early_stopping`` of ``SGDClassifier`` and
     ``oob_score`` of forests, which hold out rows as well. ``HeadClassifier`` keeps views together:
     if the estimator's ``fit`` has a parameter ``groups``, it receives the number of the sample of
@@ -357,8 +357,8 @@ def _check_splits_nothing(estimator):
         if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
             culprit = type(estimator.get_params()[prefix] if prefix else estimator).__name__
             raise ValueError(
-                f"{culprit} inside MultiViewClassifier would split rows, which are single views "
-                "there, and have views of one image on both sides. Put it around instead, for "
-                "example GridSearchCV(MultiViewClassifier(LogisticRegression()), "
+                f"{culprit} inside MultiViewClassifier would split single views, and put views of "
+                "one image on both sides of a split. Put it around MultiViewClassifier instead, "
+                "for example GridSearchCV(MultiViewClassifier(LogisticRegression()), "
                 '{"estimator__C": [0.1, 1.0]}).'
             )
