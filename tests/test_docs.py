@@ -156,7 +156,7 @@ def test_every_public_function_and_constructor_has_type_hints():
     missing = [
         f"{label}: {name}"
         for label, thing in (FUNCTIONS | METHODS | constructors).items()
-        if thing is not None and label.partition(".")[0] not in ("heads", "finetuning")
+        if thing is not None
         for name in {*parameters(thing), "return"} - set(get_type_hints(inspect.unwrap(thing)))
     ]
     assert not missing

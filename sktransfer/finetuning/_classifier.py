@@ -1,8 +1,10 @@
 """FineTuneClassifier: a head and the upper part of a backbone, trained together."""
 
+from __future__ import annotations
+
 import os
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from .._utils._sklearn import (
     check_sample_weight,
     fit_context,
 )
+from .._utils._typing import ArrayLike, FilePath, Images, Seed
 from ..augmentation import HoldsAugmentation
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
@@ -220,38 +223,38 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
 
     def __init__(
         self,
-        backbone="tiny_mobilenet",
+        backbone: str | torch.nn.Module = "tiny_mobilenet",
         *,
-        weights="DEFAULT",
-        trainable_stages=3,
-        head=None,
-        image_size=None,
-        augmentation=None,
-        n_views=4,
-        lr=1e-3,
-        backbone_lr_factor=1.0,
-        layer_decay=1.0,
-        weight_decay=0.01,
-        max_epochs=20,
-        batch_size=32,
-        update_batch_norm=False,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring="loss",
-        n_iter_no_change=5,
-        tol=1e-4,
-        checkpoint_dir=None,
-        callbacks=None,
-        memory_limit="2GB",
-        device="auto",
-        precision="auto",
-        engine="auto",
-        cache=True,
-        max_pixels=MAX_PIXELS,
-        random_state=None,
-        verbose=0,
-    ):
+        weights: FilePath | None = "DEFAULT",
+        trainable_stages: int | str = 3,
+        head: HeadClassifier | None = None,
+        image_size: int | None = None,
+        augmentation: str | torch.nn.Module | None = None,
+        n_views: int = 4,
+        lr: float = 1e-3,
+        backbone_lr_factor: float = 1.0,
+        layer_decay: float = 1.0,
+        weight_decay: float = 0.01,
+        max_epochs: int = 20,
+        batch_size: int = 32,
+        update_batch_norm: bool = False,
+        class_weight: dict | str | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str = "loss",
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        checkpoint_dir: FilePath | None = None,
+        callbacks: list | None = None,
+        memory_limit: int | str = "2GB",
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
+        cache: bool | FilePath | None = True,
+        max_pixels: int = MAX_PIXELS,
+        random_state: Seed = None,
+        verbose: int = 0,
+    ) -> None:
         self.backbone = backbone
         self.weights = weights
         self.trainable_stages = trainable_stages
@@ -284,7 +287,15 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: Images,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Images | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Train the head on frozen embeddings, then the head and the last stages together.
 
         Parameters
@@ -340,7 +351,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         self.classes_, self.n_features_out_ = targets.classes, self.embedder_.n_features_out_
         return self
 
-    def transform(self, X):
+    def transform(self, X: Images) -> np.ndarray:
         """Return tuned embeddings, the features that the head classifies.
 
         Parameters
@@ -373,7 +384,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         )
         return self.backbone_.embed(check_images(X), runtime, self.max_pixels, self.verbose)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns of the tuned embeddings after the backbone.
 
         Parameters
@@ -392,7 +403,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         name = self.backbone_.spec.name
         return np.array([f"{name}_tuned_{i}" for i in range(self.n_features_out_)], dtype=object)
 
-    def decision_function(self, X):
+    def decision_function(self, X: Images) -> np.ndarray:
         """Return logits.
 
         Parameters
@@ -408,7 +419,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         embeddings = self._embeddings(X)
         return self.head_.decision_function(embeddings)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Images) -> np.ndarray:
         """Return probabilities of classes.
 
         Parameters
@@ -424,7 +435,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         embeddings = self._embeddings(X)
         return self.head_.predict_proba(embeddings)
 
-    def predict(self, X):
+    def predict(self, X: Images) -> np.ndarray:
         """Return the most probable class of each image.
 
         Parameters

@@ -1,8 +1,10 @@
 """HeadClassifier: a classifier on embeddings, trained by gradient descent."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from .._utils._sklearn import (
     check_sample_weight,
     fit_context,
 )
+from .._utils._typing import ArrayLike, Seed
 from ..images import holds_images
 from ._building import (
     OPTIMIZERS,
@@ -229,35 +232,35 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_units=(),
+        hidden_units: int | tuple[int, ...] = (),
         *,
-        dropout=0.0,
-        batch_norm=False,
-        activation="relu",
-        scaling="global",
-        module=None,
-        module_params=None,
-        optimizer="adam",
-        optimizer_params=None,
-        lr="auto",
-        weight_decay="auto",
-        lr_schedule="cosine",
-        lr_schedule_params=None,
-        label_smoothing=0.0,
-        class_weight=None,
-        max_epochs=50,
-        batch_size=128,
-        early_stopping=False,
-        validation_fraction=0.1,
-        validation_splitter=None,
-        scoring="loss",
-        n_iter_no_change=10,
-        tol=1e-4,
-        callbacks=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        activation: str = "relu",
+        scaling: str | None = "global",
+        module: Any = None,
+        module_params: dict | None = None,
+        optimizer: Any = "adam",
+        optimizer_params: dict | None = None,
+        lr: float | str = "auto",
+        weight_decay: float | str = "auto",
+        lr_schedule: Any = "cosine",
+        lr_schedule_params: dict | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: dict | str | None = None,
+        max_epochs: int = 50,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        validation_splitter: Any = None,
+        scoring: str = "loss",
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        callbacks: list | None = None,
+        device: str | torch.device = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+    ) -> None:
         self.hidden_units = hidden_units
         self.dropout = dropout
         self.batch_norm = batch_norm
@@ -287,7 +290,16 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, groups=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Train for up to ``max_epochs`` epochs.
 
         Parameters
@@ -356,7 +368,13 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on these samples, from the current weights.
 
         The first call sets the scaling and, with ``weight_decay="auto"``, the weight decay: use a
@@ -409,7 +427,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self._train(net, samples, None, epochs=1)
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Return logits.
 
         Parameters
@@ -425,7 +443,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if self.target_type_ == "binary" else logits
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return probabilities of classes.
 
         Parameters
@@ -441,7 +459,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         logits = torch.from_numpy(self._logits(X))
         return self._targets().probabilities(logits).numpy()
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable class, or every label that is more probable than not.
 
         Parameters
