@@ -463,3 +463,24 @@ def test_a_forked_child_embeds_too(engine, images):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert ended == (child, 0)
+
+
+class BrokenPath:
+    """A path that cannot even say where it leads."""
+
+    def __fspath__(self):
+        raise RuntimeError("the share is not mounted")
+
+
+def test_odd_elements_are_bad_rows_and_end_nothing(tmp_path, images):
+    released = memoryview(b"\xff\xd8")
+    released.release()
+    odd = [BrokenPath(), released, memoryview(bytes(9))[::2], torch.ones(3, 4, 4).to_sparse()]
+    embedder = ImageEmbedder("tiny_mobilenet", on_error="nan", cache=tmp_path)
+    with pytest.warns(ImageReadWarning, match="4 of 6 images"):
+        rows = embedder.fit_transform([images[0], *odd, images[1]])
+    assert np.isfinite(rows[[0, 5]]).all()
+    assert np.isnan(rows[1:5]).all()
+    assert [(index, path) for index, path, _ in embedder.errors_] == [
+        (i, None) for i in range(1, 5)
+    ]
