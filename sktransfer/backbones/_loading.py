@@ -110,7 +110,7 @@ def _check_fingerprint(spec):
     expected, found = spec.fingerprint, source_of(spec).fingerprint(spec)
     if not same_weights(found, expected):
         raise FingerprintMismatchError(
-            f"The weights of {spec.name!r} have changed.\n"
+            f"The weights of {spec.name!r} are not the expected ones.\n"
             f"  expected: {expected}\n  found:    {found}\n"
             "Hint: restore the expected weights or library versions, or fit again."
         )

@@ -1,4 +1,4 @@
-"""Backbones as a sequence of stages, for training their upper part."""
+"""Backbones as sequences of stages, to train the upper ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import nn
 from torchvision import models
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
-#: Names that networks give to the container of their blocks.
+#: What networks call the container of their blocks.
 _CONTAINERS = ("features", "blocks", "layers", "stages", "encoder")
 
 
 class _GlobalMean(nn.Module):
-    """Mean over height and width, as MNASNet and ShuffleNet write it."""
+    """The mean over height and width, as MNASNet and ShuffleNet compute it."""
 
     def forward(self, features):
         return features.mean([2, 3])
@@ -53,18 +53,18 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
     Parameters
     ----------
     network : torch.nn.Module
-        As :func:`sktransfer.backbones.load_backbone` returns it; it is not changed.
+        As :func:`sktransfer.backbones.load_backbone` returns it. It is not changed.
     trainable_stages : int
-        How many of the last stages of :func:`backbone_stages` are to be trained, from 0 to all.
+        Number of stages to train, from 0 to all; the last ones of :func:`backbone_stages`.
 
     Returns
     -------
     lower : torch.nn.Module or None
-        The stages before, shared with ``network`` and as frozen as it is. ``upper(lower(x))``
-        equals ``network(x)``. None when the network cannot be cut there.
+        The first stages, shared with ``network`` and as frozen as it is: ``upper(lower(x))``
+        equals ``network(x)``. None if the network is not a sequence of stages.
     upper : torch.nn.Module
-        A copy of the last stages that requires gradients; of the whole network, with gradients in
-        its last stages only, when ``lower`` is None.
+        A copy of the last stages that requires gradients. If ``lower`` is None, a copy of the
+        whole network that requires gradients in its last stages.
 
     Raises
     ------
@@ -105,145 +105,70 @@ def _partly_trainable(network, trainable_stages):
     return whole
 
 
-# ------------------------------------------------------------------------- sequential families
+#: Modules for what a network computes between its submodules.
+_STEPS = {
+    "|flatten": nn.Flatten,
+    "|mean": _GlobalMean,
+    "|pool": lambda: nn.AdaptiveAvgPool2d(1),
+    "|relu": nn.ReLU,
+}
 
-
-def _sequence(network):
-    """Steps whose composition is ``network``, or None for networks that are more than that."""
-    steps = _FAMILIES.get(type(network), lambda network: None)(network)
-    if type(network) is nn.Sequential:
-        steps = _members(network)
-    return steps
-
-
-def _members(container):
-    """Names and modules of a container, one that is there twice both times."""
-    return list(container._modules.items())
-
-
-def _named(network, *names):
-    return [(name, getattr(network, name)) for name in names]
-
-
-def _inside(network, name):
-    """Children of a container, under their full names."""
-    return [(f"{name}.{key}", module) for key, module in _members(getattr(network, name))]
-
-
-def _flatten():
-    return [("flatten", nn.Flatten())]
-
-
-def _pool():
-    return [("avgpool", nn.AdaptiveAvgPool2d(1))]
-
-
-def _resnet(network):
-    stem = [("conv1", nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool))]
-    layers = _named(network, "layer1", "layer2", "layer3", "layer4", "avgpool")
-    return stem + layers + _flatten() + _named(network, "fc")
-
-
-def _regnet(network):
-    blocks = _inside(network, "trunk_output")
-    return (
-        _named(network, "stem")
-        + blocks
-        + _named(network, "avgpool")
-        + _flatten()
-        + _named(network, "fc")
-    )
-
-
-def _shufflenet(network):
-    stem = [("conv1", nn.Sequential(network.conv1, network.maxpool))]
-    stages = _named(network, "stage2", "stage3", "stage4", "conv5")
-    return [*stem, *stages, ("mean", _GlobalMean()), *_named(network, "fc")]
-
-
-def _mnasnet(network):
-    blocks = _inside(network, "layers")
-    return [*blocks, ("mean", _GlobalMean()), *_named(network, "classifier")]
-
-
-def _vgg(network):
-    """AlexNet and VGG: a stage reaches from one pooling to the next."""
-    blocks = _until(_inside(network, "features"), lambda _, module: isinstance(module, _POOLING))
-    return blocks + _named(network, "avgpool") + _flatten() + _named(network, "classifier")
-
-
-def _densenet(network):
-    blocks = _until(
-        _inside(network, "features"),
-        lambda name, _: name.endswith("pool0") or ".transition" in name,
-    )
-    tail = [("relu", nn.ReLU()), *_pool(), *_flatten()]
-    return blocks + tail + _named(network, "classifier")
-
-
-def _mobilenet_v2(network):
-    return _inside(network, "features") + _pool() + _flatten() + _named(network, "classifier")
-
-
-def _mobilenet_v3(network):
-    """MobileNetV3 and EfficientNet."""
-    blocks = _inside(network, "features")
-    return blocks + _named(network, "avgpool") + _flatten() + _named(network, "classifier")
-
-
-def _convnext(network):
-    blocks = _inside(network, "features")
-    return blocks + _named(network, "avgpool", "classifier") + _flatten()
-
-
-def _squeezenet(network):
-    return _inside(network, "features") + _named(network, "classifier") + _flatten()
-
-
-def _swin(network):
-    blocks = _inside(network, "features")
-    return blocks + _named(network, "norm", "permute", "avgpool", "flatten", "head")
-
-
-def _maxvit(network):
-    return _named(network, "stem") + _inside(network, "blocks") + _named(network, "classifier")
-
-
+#: Steps of networks that are a sequence. ``a`` is a submodule and ``a+b`` several in one step;
+#: ``a.*`` are the submodules of a container, and ``a/*`` the same, joined up to each pooling.
 _FAMILIES = {
-    models.AlexNet: _vgg,
-    models.ConvNeXt: _convnext,
-    models.DenseNet: _densenet,
-    models.EfficientNet: _mobilenet_v3,
-    models.MNASNet: _mnasnet,
-    models.MaxVit: _maxvit,
-    models.MobileNetV2: _mobilenet_v2,
-    models.MobileNetV3: _mobilenet_v3,
-    models.RegNet: _regnet,
-    models.ResNet: _resnet,
-    models.ShuffleNetV2: _shufflenet,
-    models.SqueezeNet: _squeezenet,
-    models.SwinTransformer: _swin,
-    models.VGG: _vgg,
+    models.AlexNet: "features/* avgpool |flatten classifier",
+    models.ConvNeXt: "features.* avgpool classifier |flatten",
+    models.DenseNet: "features/* |relu |pool |flatten classifier",
+    models.EfficientNet: "features.* avgpool |flatten classifier",
+    models.MNASNet: "layers.* |mean classifier",
+    models.MaxVit: "stem blocks.* classifier",
+    models.MobileNetV2: "features.* |pool |flatten classifier",
+    models.MobileNetV3: "features.* avgpool |flatten classifier",
+    models.RegNet: "stem trunk_output.* avgpool |flatten fc",
+    models.ResNet: "conv1+bn1+relu+maxpool layer1 layer2 layer3 layer4 avgpool |flatten fc",
+    models.ShuffleNetV2: "conv1+maxpool stage2 stage3 stage4 conv5 |mean fc",
+    models.SqueezeNet: "features.* classifier |flatten",
+    models.SwinTransformer: "features.* norm permute avgpool flatten head",
+    models.VGG: "features/* avgpool |flatten classifier",
 }
 
 
-# ------------------------------------------------------------------------------------ grouping
+def _sequence(network):
+    """Return (name, module) of the steps that make up ``network``; None if it is no sequence."""
+    if type(network) is nn.Sequential:
+        return list(network._modules.items())  # a module that occurs twice, both times
+    if type(network) not in _FAMILIES:
+        return None
+    steps = []
+    for step in _FAMILIES[type(network)].split():
+        name = step.rstrip("/.*")
+        if step in _STEPS:
+            steps.append((step, _STEPS[step]()))
+        elif name != step:
+            inside = getattr(network, name)._modules.items()
+            blocks = [(f"{name}.{key}", module) for key, module in inside]
+            steps += _joined(blocks) if "/" in step else blocks
+        elif "+" in step:
+            parts = step.split("+")
+            steps.append((parts[0], nn.Sequential(*(getattr(network, part) for part in parts))))
+        else:
+            steps.append((step, getattr(network, step)))
+    return steps
 
 
-def _until(steps, ends):
-    """Join steps into one stage up to and with each one for which ``ends(name, module)``."""
-    stages, open_ = [], []
-    for name, module in steps:
-        open_.append((name, module))
-        if ends(name, module):
-            stages.append(open_)
-            open_ = []
-    stages += [open_] if open_ else []
-    return [(stage[0][0], nn.Sequential(*(m for _, m in stage))) for stage in stages]
+def _joined(blocks):
+    """Join blocks up to each one that pools."""
+    stages, is_open = [], False
+    for name, module in blocks:
+        if not is_open:
+            stages.append((name, []))
+        stages[-1][1].append(module)
+        is_open = not any(isinstance(part, _POOLING) for part in (module, *module.children()))
+    return [(name, nn.Sequential(*modules)) for name, modules in stages]
 
 
 def _merge(steps, container):
-    """Give steps without parameters to the stage before them, the first ones to the first stage."""
+    """Join each step without parameters to the stage before it, or to the first stage."""
     stages, leading = [], []
     for name, module in steps:
         if _has_parameters(module):
@@ -259,7 +184,7 @@ def _merge(steps, container):
 
 
 def _children(module, prefix=""):
-    """Submodules in order, with the containers of blocks opened; for any network."""
+    """Return the submodules of any network in order, those inside containers of blocks too."""
     found = []
     for name, child in module.named_children():
         if name in _CONTAINERS and _has_blocks(child):
