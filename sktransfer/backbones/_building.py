@@ -14,10 +14,8 @@ from ._weights import fit_state, read_state
 
 
 class Headless(NamedTuple):
-    """A network without its classifying layer, and the prefixes of the tensors it lost."""
-
     network: nn.Module
-    dropped: tuple
+    dropped: tuple  # prefixes of the tensors of the layers that were removed
 
 
 class _SkipInitialization(TorchFunctionMode):

@@ -13,11 +13,11 @@ from .._utils._threads import own_generators, single_threaded_kernels, usable_ke
 from ._spec import RANDOM_SEED, BackboneSpec, Preprocessing
 from ._state import INTERNAL, classes_state, module_state
 
-#: Digest of each module, valid while its state is the same: {module: (state, digest)}.
+#: Digest of each module, valid while its state is the same: {module: (state, digest, name)}.
 _digests = WeakKeyDictionary()
 
 #: Names of what has no digest, in this process: {text: (name, objects that the text is about)}.
-_names = LRU(max_items=256)
+_names = LRU(max_items=32)
 
 #: Width and summary of the output by digest and image size: equal modules run once.
 _probes = LRU(max_items=256)
@@ -71,14 +71,13 @@ def _identify(module, image_size):
     what the module computes: another `forward` under the same class name gives another output.
     """
     state = module_state(module)
-    known_state, digest, instance = _digests.get(module, (None, None, None))
+    known_state, digest, name = _digests.get(module, (None, None, None))
     if known_state != state:
-        digest, instance = _digest(module, state)
-        _digests[module] = state, digest, instance
-    key = digest, instance, image_size, classes_state(module)
+        digest, name = _digest(module, state)
+        _digests[module] = state, digest, name
+    key = digest, name, image_size, classes_state(module)
     n_features, summary = _probes.get(key, lambda: _probe(module, image_size))
-    name = type(module).__qualname__
-    return f"custom:{name}:sha1={digest}:code={instance or ''}{summary}", n_features
+    return f"custom:{type(module).__qualname__}:sha1={digest}:code={name}{summary}", n_features
 
 
 @usable_kernels()
@@ -99,7 +98,7 @@ def _digest(module, state):
         hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
         parts.append((path, f"{kind.__module__}.{kind.__qualname__}", attributes, hooks))
     try:
-        return hash_value([tensors, parts]), None
+        return hash_value([tensors, parts]), ""
     except ValueError:
         attributes = state[1] if isinstance(state, tuple) else object()
         # The parts are kept, so that no other object gets an address that is in the text.

@@ -25,15 +25,7 @@ def _file_name(url):
 
 
 def official_file(url, what):
-    """Return the path of an official weights file; download it if it is missing.
-
-    Parameters
-    ----------
-    url : str
-        Address of the file; its name carries the start of its SHA-256.
-    what : str
-        Name of the network, for error messages.
-    """
+    """Return the path of the official weights file of ``what``; download it if it is missing."""
     folder = Path(torch.hub.get_dir(), "checkpoints")
     file = folder / _file_name(url)
     digest = official_digest(url)

@@ -1,17 +1,9 @@
 """The sources of backbones, and which of them knows a backbone.
 
-Each source is a module with the same functions:
-
-``names()``
-    The names that it lists.
-``matches(backbone)``
-    Whether a name or a module belongs to it.
-``resolve(backbone, weights, image_size)``
-    The specification, without loading anything.
-``fingerprint(spec)``
-    The fingerprint, computed again from what is there now.
-``load(spec)``
-    The network with its weights, downloaded if necessary.
+Each source is a module with the same functions: ``names()`` lists its names,
+``matches(backbone)`` tells whether a name or a module belongs to it, ``resolve(backbone, weights,
+image_size)`` returns the specification without loading anything, ``fingerprint(spec)`` computes the
+fingerprint again, and ``load(spec)`` returns the network with its weights.
 """
 
 from __future__ import annotations
@@ -107,8 +99,8 @@ def resolve_backbone(
     >>> spec.fingerprint
     'torchvision:mobilenet_v2:IMAGENET1K_V1:b0353104'
     """
-    whole = isinstance(image_size, int) or hasattr(image_size, "__index__")
-    if image_size is not None and (isinstance(image_size, bool) or not whole or image_size < 1):
+    whole = hasattr(image_size, "__index__") and not isinstance(image_size, bool)
+    if image_size is not None and not (whole and image_size >= 1):
         raise ValueError(
             f"image_size must be a number of pixels (int >= 1) or None, got {image_size!r}."
         )

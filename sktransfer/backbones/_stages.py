@@ -13,8 +13,6 @@ _CONTAINERS = ("features", "blocks", "layers", "stages", "encoder")
 
 
 class _GlobalMean(nn.Module):
-    """The mean over height and width, as MNASNet and ShuffleNet compute it."""
-
     def forward(self, features):
         return features.mean([2, 3])
 
@@ -90,19 +88,15 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
     if trainable_stages == len(stages):
         return nn.Identity(), copy.deepcopy(network).requires_grad_(True)
     if _sequence(network) is None:
-        return None, _partly_trainable(network, trainable_stages)
+        upper = copy.deepcopy(network).requires_grad_(False)
+        for _, stage in backbone_stages(upper)[-trainable_stages:]:
+            stage.requires_grad_(True)
+        return None, upper
     modules = [module for _, module in stages]
     lower = nn.Sequential(*modules[:-trainable_stages])
     lower.training = network.training  # of the new container only: its modules are shared
     upper = copy.deepcopy(nn.Sequential(*modules[-trainable_stages:])).requires_grad_(True)
     return lower, upper.train(network.training)
-
-
-def _partly_trainable(network, trainable_stages):
-    whole = copy.deepcopy(network).requires_grad_(False)
-    for _, module in backbone_stages(whole)[-trainable_stages:]:
-        module.requires_grad_(True)
-    return whole
 
 
 #: Modules for what a network computes between its submodules.

@@ -24,13 +24,13 @@ def tensors_state(module):
     PyTorch counts changes in place. A sample of the values shows those that it does not count, such
     as ``parameter.data -= ...``.
     """
-    return [
-        (name, _tensor_state(tensor))
-        for part in module.modules()
-        for group in (part._parameters, part._buffers)
-        for name, tensor in group.items()
-        if tensor is not None
-    ]
+    state = []  # flat: thousands of small tuples would keep the garbage collector busy
+    for part in module.modules():
+        for group in (part._parameters, part._buffers):
+            for name, tensor in group.items():
+                if tensor is not None:
+                    state += name, *_tensor_state(tensor)
+    return state
 
 
 def module_state(module):
@@ -58,13 +58,14 @@ def classes_state(module):
 
 def _tensor_state(tensor):
     if tensor.is_inference():  # PyTorch does not count its changes
-        return object()
-    place = tensor.data_ptr(), tensor._version
+        return (object(),)
+    is_dense = tensor.layout is torch.strided
+    place = tensor.data_ptr() if is_dense else id(tensor)
     try:
         values = tensor.detach().numpy().ravel("K")
     except (TypeError, RuntimeError):  # not on the CPU, or of a type that NumPy lacks
-        return place
-    return place, values[:: max(1, values.size // _N_SAMPLED)].tobytes()
+        return place, tensor._version
+    return place, tensor._version, values[:: max(1, values.size // _N_SAMPLED)].tobytes()
 
 
 def _attributes_state(module, seen):
@@ -73,13 +74,12 @@ def _attributes_state(module, seen):
         if part in seen:
             continue
         seen.add(part)
-        hooks = part._forward_pre_hooks, part._forward_hooks
-        states.append((type(part), repr(hooks) if any(hooks) else ""))
-        states += [
-            (name, _value_state(value, seen))
-            for name, value in vars(part).items()
-            if name not in INTERNAL
-        ]
+        states.append(type(part))
+        if part._forward_pre_hooks or part._forward_hooks:
+            states.append(repr((part._forward_pre_hooks, part._forward_hooks)))
+        for name, value in vars(part).items():
+            if name not in INTERNAL:
+                states += name, _value_state(value, seen)
     return states
 
 

@@ -1,7 +1,6 @@
 """Source of backbones: the classification networks of torchvision."""
 
 import os
-from pathlib import Path
 
 import torchvision.models
 
@@ -65,8 +64,12 @@ def matches(backbone):
 
 
 def resolve(name, weights, image_size):
-    if isinstance(weights, torchvision.models.WeightsEnum):
-        _check_enum(name, weights)
+    members = torchvision.models.get_model_weights(name)
+    if isinstance(weights, torchvision.models.WeightsEnum) and not isinstance(weights, members):
+        raise WeightsError(
+            f"{weights} does not belong to {name!r}.\n"
+            f"Hint: pass one of {[str(member) for member in members]}."
+        )
     weights = read_choice(weights)
     official = isinstance(weights, str)
     member = _member(name, weights if official else "DEFAULT")
@@ -81,45 +84,34 @@ def resolve(name, weights, image_size):
     if image_size is not None and image_size != preprocessing.image_size:
         _check_size(name, image_size, member, official)
         preprocessing = preprocessing.for_size(image_size)
-    return BackboneSpec(
-        name,
-        member.name if official else weights and str(weights),
-        _fingerprint(name, weights, preprocessing.image_size),
-        WIDTHS[name],
-        preprocessing,
-    )
+    label = member.name if official else weights and str(weights)
+    text = _fingerprint(name, label, preprocessing.image_size)
+    return BackboneSpec(name, label, text, WIDTHS[name], preprocessing)
 
 
 def fingerprint(spec):
-    is_file = spec.weights is not None and os.path.isabs(spec.weights)
-    weights = Path(spec.weights) if is_file else spec.weights
-    return _fingerprint(spec.name, weights, spec.preprocessing.image_size)
+    return _fingerprint(spec.name, spec.weights, spec.preprocessing.image_size)
 
 
 def _fingerprint(name, weights, image_size):
-    if isinstance(weights, str):
-        member = _member(name, weights)
-        return f"torchvision:{name}:{member.name}:{official_digest(member.url)}"
     built_for = f":built_for={image_size}" if name in _FIXED_SIZE else ""
     if weights is None:
         return random_fingerprint("torchvision", name) + built_for
-    return f"torchvision:{name}:sha256={file_digest(weights)}{built_for}"
+    if os.path.isabs(weights):
+        return f"torchvision:{name}:sha256={file_digest(weights)}{built_for}"
+    return f"torchvision:{name}:{weights}:{official_digest(_member(name, weights).url)}"
 
 
 def load(spec):
-    name, weights = spec.name, spec.weights
-    url = None
+    name, weights, url = spec.name, spec.weights, None
     if weights is not None and not os.path.isabs(weights):
         url = _member(name, weights).url
         weights = official_file(url, repr(name))
     options, aux = {}, ()
     if name in ("googlenet", "inception_v3"):
         # The official weights of these two come from another library, which scales its input.
-        options = {
-            "aux_logits": False,
-            "init_weights": False,
-            "transform_input": weights is not None,
-        }
+        pretrained = weights is not None
+        options = {"aux_logits": False, "init_weights": False, "transform_input": pretrained}
         aux = ("aux1.", "aux2.", "AuxLogits.")
     elif name in _FIXED_SIZE:
         size = spec.preprocessing.image_size
@@ -130,15 +122,6 @@ def load(spec):
     if url is not None:
         official_file(url, repr(name))  # it was not replaced while it was being read
     return network
-
-
-def _check_enum(name, weights):
-    expected = torchvision.models.get_model_weights(name)
-    if not isinstance(weights, expected):
-        raise WeightsError(
-            f"{weights} does not belong to {name!r}.\n"
-            f"Hint: pass one of {[str(member) for member in expected]}."
-        )
 
 
 def _member(name, weights):

@@ -29,7 +29,6 @@ _LARGEST = 1e20
 _SETTLED = 2
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_MAX_WRAPPERS = 3
 # "module." comes from DataParallel, "_orig_mod." from torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 # DenseNet checkpoints from before torch 0.4 have a dot inside their layer names.
@@ -93,9 +92,6 @@ def first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-# ------------------------------------------------------------------------------------ reading
-
-
 def read_state(path):
     """Return the tensors of a weights file by name."""
     file_digest(path)  # refuses what is not a regular file
@@ -117,21 +113,23 @@ def read_state(path):
 
 def _unwrap(content, path):
     """Find the dictionary of tensors inside a checkpoint."""
-    for _ in range(_MAX_WRAPPERS):
+    for _ in range(3):  # one inside the other
         inside = [content.get(key) for key in _WRAPPERS] if isinstance(content, dict) else []
         content = next((value for value in inside if isinstance(value, dict)), content)
-    if isinstance(content, dict) and content and all(map(_is_entry, content.items())):
+    if (
+        isinstance(content, dict)
+        and content
+        and all(
+            isinstance(name, str) and torch.is_tensor(value) and value.layout is torch.strided
+            for name, value in content.items()
+        )
+    ):
         return content
     keys = f" with the keys {sorted(map(str, content))[:8]}" if isinstance(content, dict) else ""
     raise WeightsError(
         f"The weights file {str(path)!r} must contain a dictionary of dense tensors by name; it "
         f"contains a {type(content).__name__}{keys}.\nHint: save `network.state_dict()`."
     )
-
-
-def _is_entry(item):
-    name, value = item
-    return isinstance(name, str) and torch.is_tensor(value) and value.layout is torch.strided
 
 
 def _rename(state):
@@ -146,22 +144,11 @@ def _rename(state):
     return renamed
 
 
-# ------------------------------------------------------------------------------------ fitting
-
-
 def fit_state(network, state, dropped, what):
     """Load ``state`` into ``network``; every tensor of the network must be there and fit.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Without its classifying layer.
-    state : dict of str to Tensor
-        Tensors by name, as :func:`read_state` returns them.
-    dropped : tuple of str
-        Prefixes of the tensors whose layers were removed from the network.
-    what : str
-        Begins the error messages.
+    ``dropped`` are the prefixes of tensors whose layers were removed from the network; ``what``
+    begins the error messages.
     """
     kept = OrderedDict((k, v) for k, v in state.items() if not k.startswith(dropped))
     own = network.state_dict()
@@ -171,15 +158,14 @@ def fit_state(network, state, dropped, what):
         missing, unexpected = network.load_state_dict(kept, strict=False)
     except Exception as error:  # the contents of `_metadata` may be anything
         sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        if not sizes:
-            raise WeightsError(
-                f"{what}: PyTorch cannot load it: {first_line(error)}\n"
-                "Hint: save it again with `torch.save(network.state_dict(), path)`."
-            ) from error
-        raise WeightsError(
-            f"{what}: {len(sizes)} tensor(s) have another shape:\n{_listed(sizes)}\n"
+        reason = (
+            f"{len(sizes)} tensor(s) have another shape:\n{_listed(sizes)}\n"
             "Likely reason: weights of another member of the family, or for another image size."
-        ) from error
+            if sizes
+            else f"PyTorch cannot load it: {first_line(error)}\n"
+            "Hint: save it again with `torch.save(network.state_dict(), path)`."
+        )
+        raise WeightsError(f"{what}: {reason}") from error
     # Only training reads the counts of batches, and old checkpoints have none.
     counts = "num_batches_tracked"
     missing = [key for key in missing if not key.endswith(counts)]
@@ -233,7 +219,7 @@ def check_finite(network, name):
     statistics = ("running_mean", "running_var")
     buffers = [item for item in network.named_buffers() if item[0].endswith(statistics)]
     for tensor_name, tensor in [*network.named_parameters(), *buffers]:
-        if not tensor.is_floating_point() or not tensor.numel():
+        if not (tensor.is_floating_point() and tensor.numel() and tensor.layout is torch.strided):
             continue
         low, high = tensor.detach().aminmax()
         if not (low > -_LARGEST and high < _LARGEST):  # NaN compares as False

@@ -20,8 +20,8 @@ from sktransfer.backbones import Preprocessing, _custom, load_backbone, resolve_
 from sktransfer.exceptions import FingerprintMismatchError
 
 
-class Own(nn.Module):
-    """Mean colour, times a setting that its repr does not show."""
+class MeanColor(nn.Module):
+    """The mean color, times a setting that its repr does not show."""
 
     def __init__(self, scale=1.0):
         super().__init__()
@@ -32,21 +32,21 @@ class Own(nn.Module):
         return self.layer(x.mean((2, 3))) * self.scale
 
 
-class OwnWithOtherForward(Own):
+class LargestColor(MeanColor):
     def forward(self, x):
         return self.layer(x.amax((2, 3))) * self.scale
 
 
-def own(kind=Own, **settings):
+def made(kind=MeanColor, **settings):
     torch.manual_seed(0)
     return kind(**settings)
 
 
 def test_custom_module_is_copied_and_never_changed():
-    module = own().double().train()
+    module = made().double().train()
     spec = resolve_backbone(module)
     network = load_backbone(spec)
-    assert (spec.name, spec.weights, spec.n_features) == ("Own", "custom", 5)
+    assert (spec.name, spec.weights, spec.n_features) == ("MeanColor", "custom", 5)
     assert spec.preprocessing == Preprocessing(224, 256)
     assert network(images(8)).dtype == torch.float32
     assert module.training and module.layer.weight.requires_grad
@@ -54,12 +54,12 @@ def test_custom_module_is_copied_and_never_changed():
 
 
 def test_custom_module_travels_with_its_specification():
-    spec = pickle.loads(pickle.dumps(resolve_backbone(own())))
-    torch.testing.assert_close(load_backbone(spec)(images(8)), own()(images(8)))
+    spec = pickle.loads(pickle.dumps(resolve_backbone(made())))
+    torch.testing.assert_close(load_backbone(spec)(images(8)), made()(images(8)))
 
 
 def test_custom_module_may_bring_its_preprocessing():
-    module = own()
+    module = made()
     module.preprocessing = Preprocessing(64, None, mean=(0.0,) * 3, std=(1.0,) * 3)
     assert resolve_backbone(module).preprocessing == module.preprocessing
     assert resolve_backbone(module, image_size=96).preprocessing.image_size == 96
@@ -69,25 +69,25 @@ def test_custom_module_may_bring_its_preprocessing():
 
 
 def test_fingerprint_of_a_custom_module_follows_weights_settings_and_code():
-    base = own()
+    base = made()
     trained = copy.deepcopy(base)
     with torch.no_grad():
         trained.layer.bias += 1
-    others = [trained, own(scale=2.0), own(OwnWithOtherForward)]
+    others = [trained, made(scale=2.0), made(LargestColor)]
     prints = [resolve_backbone(module).fingerprint for module in (base, *others)]
     assert len(set(prints)) == 4
-    assert resolve_backbone(own()).fingerprint == prints[0]
+    assert resolve_backbone(made()).fingerprint == prints[0]
     assert resolve_backbone(base.eval()).fingerprint == prints[0]
 
 
 def test_code_alone_changes_the_fingerprint(monkeypatch):
-    before = resolve_backbone(own()).fingerprint
-    monkeypatch.setattr(Own, "forward", lambda self, x: self.layer(x.amax((2, 3))))
-    assert resolve_backbone(own()).fingerprint != before
+    before = resolve_backbone(made()).fingerprint
+    monkeypatch.setattr(MeanColor, "forward", lambda self, x: self.layer(x.amax((2, 3))))
+    assert resolve_backbone(made()).fingerprint != before
 
 
 class Holder(nn.Module):
-    """Keeps something, under a name that is its own business."""
+    """Keeps something in a private attribute."""
 
     def __init__(self, kept):
         super().__init__()
@@ -230,7 +230,7 @@ def test_fingerprint_of_a_custom_module_is_the_same_in_other_processes(capsys):
 
 
 def test_custom_module_that_was_trained_on_is_found_out():
-    module = own()
+    module = made()
     spec = resolve_backbone(module)
     with torch.no_grad():
         module.layer.weight += 1
@@ -245,13 +245,13 @@ def test_custom_module_must_give_rows():
 
 def test_weights_do_not_go_with_a_custom_module():
     with pytest.raises(ValueError, match="cannot be combined with a custom module"):
-        resolve_backbone(own(), weights=None)
+        resolve_backbone(made(), weights=None)
 
 
 # ------------------------------------------------------------------- digested and run only once
 
 
-class Counted(Own):
+class Counted(MeanColor):
     """Counts its forward passes."""
 
     preprocessing = Preprocessing(8, None)
@@ -276,7 +276,7 @@ def passes(monkeypatch):
 
 
 def test_a_module_is_run_once_for_many_calls(passes):
-    module = own(Counted)
+    module = made(Counted)
     pixels = (images(8, 4).permute(0, 2, 3, 1) * 255).byte().numpy()
     embedder = ImageEmbedder(module)
     for _ in range(3):
@@ -290,7 +290,7 @@ def test_a_module_is_run_once_for_many_calls(passes):
 
 
 def test_copies_of_a_module_are_not_run_again(passes):
-    module = own(Counted)
+    module = made(Counted)
     expected = fingerprint_of(module)
     assert fingerprint_of(copy.deepcopy(module)) == expected
     assert fingerprint_of(pickle.loads(pickle.dumps(module))) == expected
@@ -301,7 +301,7 @@ def test_copies_of_a_module_are_not_run_again(passes):
 def test_a_module_is_digested_once_while_it_is_unchanged(monkeypatch):
     digested, original = [], _custom.hash_value
     monkeypatch.setattr(_custom, "hash_value", lambda v: digested.append(v) or original(v))
-    module = own()
+    module = made()
     for _ in range(3):
         resolve_backbone(module)
     assert len(digested) == 1
@@ -313,7 +313,7 @@ CHANGES = {
     "a new parameter": lambda module: setattr(
         module.layer, "weight", nn.Parameter(torch.ones(5, 3))
     ),
-    "loaded weights": lambda module: module.load_state_dict(own(Own).double().state_dict()),
+    "loaded weights": lambda module: module.load_state_dict(made(MeanColor).double().state_dict()),
     "an attribute": lambda module: setattr(module, "scale", 3.0),
     "a list in an attribute": lambda module: module.settings.append(3),
     "an array in an attribute": lambda module: module.array.fill(3),
@@ -326,7 +326,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_the_same_module_is_noticed(change):
-    module = own()
+    module = made()
     with torch.no_grad():
         module.layer.weight += 1
     module.settings, module.hidden = [1, 2], [nn.Linear(2, 2)]
@@ -339,29 +339,29 @@ def test_a_change_of_the_same_module_is_noticed(change):
 
 
 def test_another_forward_of_the_same_module_is_noticed(monkeypatch):
-    module = own()
+    module = made()
     before = fingerprint_of(module)
-    monkeypatch.setattr(Own, "forward", lambda self, x: self.layer(x.amax((2, 3))))
+    monkeypatch.setattr(MeanColor, "forward", lambda self, x: self.layer(x.amax((2, 3))))
     assert fingerprint_of(module) != before
 
 
 def test_a_module_made_in_inference_mode_can_be_used():
     with torch.inference_mode():
-        module = own()
-    assert fingerprint_of(module) == fingerprint_of(own())
+        module = made()
+    assert fingerprint_of(module) == fingerprint_of(made())
     assert load_backbone(resolve_backbone(module))(images(8)).shape == (2, 5)
 
 
 def test_the_probe_leaves_the_random_state_alone():
-    class Noisy(Own):
+    class Noisy(MeanColor):
         def forward(self, x):
             return super().forward(x) + torch.rand(5)
 
     before = torch.random.get_rng_state()
-    assert fingerprint_of(own(Noisy))
+    assert fingerprint_of(made(Noisy))
     torch.manual_seed(0)
     nn.Linear(3, 5)
     expected = torch.random.get_rng_state()
-    own(Noisy)
+    made(Noisy)
     assert torch.equal(torch.random.get_rng_state(), expected)
     assert before is not None

@@ -4,7 +4,7 @@ import pytest
 import torchvision
 from torch import nn
 
-from sktransfer.backbones import Preprocessing, list_backbones, resolve_backbone
+from sktransfer.backbones import Preprocessing, _registry, list_backbones, resolve_backbone
 from sktransfer.exceptions import UnknownBackboneError
 
 
@@ -108,3 +108,9 @@ def test_preprocessing_scales_and_has_a_key():
 def test_preprocessing_refuses_what_it_cannot_do(wrong):
     with pytest.raises(ValueError):
         Preprocessing(*wrong)
+
+
+@pytest.mark.parametrize("source", _registry.SOURCES)
+def test_every_source_has_the_same_functions(source):
+    for function in ("names", "matches", "resolve", "fingerprint", "load"):
+        assert callable(getattr(source, function))
