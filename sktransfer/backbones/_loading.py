@@ -17,14 +17,12 @@ from ._state import tensors_state
 from ._weights import check_finite
 
 
-def _n_bytes(loaded):
-    network, _ = loaded
-    tensors = [*network.parameters(), *network.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 #: Loaded networks and the state of their tensors at that time.
-_networks = LRU(max_items=8, max_bytes=2 << 30, size_of=_n_bytes)
+_networks = LRU(
+    max_items=8,
+    max_bytes=2 << 30,
+    size_of=lambda loaded: sum(tensor.nbytes for tensor in loaded[0].state_dict().values()),
+)
 
 
 def load_backbone(spec: BackboneSpec) -> nn.Module:
