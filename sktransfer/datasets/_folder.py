@@ -1,7 +1,5 @@
 """Images in one folder for each class."""
 
-from __future__ import annotations
-
 import os
 import re
 

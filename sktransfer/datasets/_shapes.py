@@ -1,7 +1,5 @@
 """Drawn images of shapes, for examples and tests."""
 
-from __future__ import annotations
-
 import os
 from numbers import Integral, Real
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images listed in a table with their labels."""
 
-from __future__ import annotations
-
 import csv as csv_module
 import difflib
 import os

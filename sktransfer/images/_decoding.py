@@ -1,7 +1,5 @@
 """Decoding one image of any kind to pixels."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from io import BytesIO
 from typing import Any

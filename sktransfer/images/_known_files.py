@@ -17,7 +17,7 @@ from .._utils._directories import working_directory
 from .._utils._fork import fork_safe_lock
 from ..cache import KNOWN_FILES, Database, Trouble, on_clear, warn_once
 from ..exceptions import UnreadableImageError
-from ._containers import is_path
+from ._containers import image_name
 from ._digests import digest_image
 
 __all__ = ["digest_images"]
@@ -106,16 +106,10 @@ def _files_of(images):
 
 
 def _absolute(directory, image):
-    if type(image) is not str:
-        if not is_path(image):
-            return None
-        try:
-            image = os.fsdecode(image)
-        except Exception:  # __fspath__ may raise anything
-            return None
-    if os.sep != "/":
-        return os.path.join(directory, image)
-    return image if image.startswith("/") else directory + image  # much faster than os.path
+    path = image if type(image) is str else image_name(image)
+    if path is None or os.sep != "/":
+        return path and os.path.join(directory, path)
+    return path if path.startswith("/") else directory + path  # much faster than os.path
 
 
 def _stamp(path):

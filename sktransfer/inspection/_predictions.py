@@ -7,9 +7,9 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import column_or_1d
-from torch.nn.functional import interpolate
 
 from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
@@ -249,8 +249,6 @@ def _thumbnail(image):
         pixels = decode_image(image)
     except UnreadableImageError as error:
         return str(error)
-    scale = _THUMBNAIL / max(pixels.shape[1:])
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in pixels.shape[1:]]
-        pixels = interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
-    return pixels.permute(1, 2, 0).numpy()
+    thumbnail = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return np.asarray(thumbnail)

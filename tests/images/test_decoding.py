@@ -176,7 +176,7 @@ def test_exif_orientation_is_honoured(rgb, format, orientation):
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0" * 9])
-def test_broken_exif_is_no_reason_to_refuse_a_image(rgb, exif):
+def test_broken_exif_is_no_reason_to_refuse_an_image(rgb, exif):
     data = encode(rgb, "JPEG", exif=exif)
     assert decode_image(data).shape == (3, HEIGHT, WIDTH)
 

@@ -48,13 +48,13 @@ def test_without_a_resize_size_the_whole_image_is_squashed():
     assert abs(as_array(fitted) - expected.astype(float)).mean() <= 0.25
 
 
-def test_a_image_of_the_right_size_is_only_cropped():
+def test_an_image_of_the_right_size_is_only_cropped():
     pixels = smooth_pixels(64, 80)
     fitted = fit_to_network(decode_image(pixels), preprocessing(48, 64))
     np.testing.assert_array_equal(as_array(fitted), pixels[8:56, 16:64])
 
 
-def test_a_image_that_is_too_small_after_resizing_is_padded():
+def test_an_image_that_is_too_small_after_resizing_is_padded():
     pixels = smooth_pixels(64, 80)
     fitted = fit_to_network(decode_image(pixels), preprocessing(72, 64))
     np.testing.assert_array_equal(as_array(fitted)[4:68], pixels[:, 4:76])
@@ -80,7 +80,7 @@ def test_fitted_images_are_channels_last_and_hold_no_larger_memory():
     assert fitted.untyped_storage().nbytes() == fitted.numel()
 
 
-def test_a_thread_of_a_image_is_refused_before_it_is_blown_up():
+def test_a_thread_of_an_image_is_refused_before_it_is_blown_up():
     thread = decode_image(np.zeros((1, 5000), dtype=np.uint8))
     with pytest.raises(UnreadableImageError, match="elongated"):
         fit_to_network(thread, preprocessing())

@@ -137,7 +137,7 @@ def test_a_truncated_file_is_an_error_for_pillow(pillow_only, format, share):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_random_damage_gives_a_image_or_a_reason_and_no_warning(format):
+def test_random_damage_gives_an_image_or_a_reason_and_no_warning(format):
     data = bytearray(encode(Image.fromarray(smooth_pixels(60, 80)), format))
     rng = np.random.default_rng(0)
     reasons = 0
