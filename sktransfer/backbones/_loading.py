@@ -16,7 +16,6 @@ from ._spec import BackboneSpec, same_weights
 from ._state import tensors_state
 from ._weights import check_finite
 
-
 #: Loaded networks and the state of their tensors at that time.
 _networks = LRU(
     max_items=8,
