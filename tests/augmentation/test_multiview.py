@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassif
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -320,3 +320,31 @@ def test_more_views_for_prediction_than_for_training():
         result = cross_validate(model, shapes.data, shapes.target, cv=2, error_score="raise")
         scores[n_views, n_test_views] = result["test_score"].mean()
     assert min(scores.values()) > 0.35  # four classes
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda head: head, lambda head: make_pipeline("passthrough", head)]
+)
+def test_the_automatic_penalty_leaves_out_whole_images(wrap):
+    shapes = make_shapes(n_samples=80, noise=0.5, random_state=0)
+    decay = {}
+    for n_views in (1, 4):
+        head = HeadClassifier(max_epochs=1, random_state=0)
+        model = make_transfer_pipeline(
+            head=wrap(head), augmentation="crop", n_views=n_views, n_test_views=2, image_size=48
+        ).fit(shapes.data, shapes.target)
+        fitted = model["head"].estimator_
+        fitted = fitted[-1] if isinstance(fitted, Pipeline) else fitted
+        decay[n_views] = fitted.net_.optimizer_.param_groups[0]["weight_decay"]
+    assert decay[4] == pytest.approx(decay[1])
+
+
+def test_early_stopping_validates_on_whole_images(blobs):
+    """With targets that only the image tells, validation on other views would be perfect."""
+    X = np.repeat(blobs[0][:, :1], VIEWS, axis=1)
+    y = np.random.default_rng(0).permutation(blobs[1])
+    head = HeadClassifier(
+        hidden_units=64, early_stopping=True, validation_fraction=0.3, max_epochs=60, random_state=0
+    )
+    model = MultiViewClassifier(head).fit(X, y)
+    assert model.estimator_.history_[-1]["valid_loss"] > 0.9
