@@ -196,6 +196,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     True
     """
 
+    # As group splitters do: MultiViewClassifier passes groups, also through a pipeline.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
+
     _parameter_constraints: ClassVar[dict] = {
         "hidden_units": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
