@@ -64,7 +64,7 @@ def resolve_backbone(
     Parameters
     ----------
     backbone : str or torch.nn.Module
-        A name of :func:`list_backbones`, or a custom module that maps float32 images
+        A name of :func:`~sktransfer.list_backbones`, or a custom module that maps float32 images
         (n, 3, height, width) to embeddings (n, n_features). A custom module may have an attribute
         ``preprocessing`` (:class:`Preprocessing`); otherwise its images are resized to 256 pixels,
         cropped to 224 and normalized with ImageNet's mean and standard deviation.
