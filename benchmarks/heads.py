@@ -142,10 +142,10 @@ def fit_table():
 def tuned_logistic_regression(X, y, cv):
     """Return the best cross-validated accuracy over C, on raw and standardized features."""
     raw = LogisticRegression(max_iter=1000)
-    standardised = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    standardized = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     searches = [
         GridSearchCV(raw, {"C": np.logspace(-2, 1, 4)}, cv=cv),
-        GridSearchCV(standardised, {"logisticregression__C": np.logspace(-4, -1, 4)}, cv=cv),
+        GridSearchCV(standardized, {"logisticregression__C": np.logspace(-4, -1, 4)}, cv=cv),
     ]
     return max(search.fit(X, y).best_score_ for search in searches)
 

@@ -66,7 +66,7 @@ def write_shapes(folder):
 # an hour later.
 
 folder = options.folder or write_shapes(options.output)
-labelled = load_image_csv(
+labeled = load_image_csv(
     folder / "labels.csv",
     folder / "train",
     image_column="id",
@@ -75,9 +75,9 @@ labelled = load_image_csv(
 )
 images = sorted((folder / "test").glob("*.jpg"))
 X_train, X_valid, y_train, y_valid = train_test_split(
-    labelled.data, labelled.target, test_size=0.2, stratify=labelled.target, random_state=0
+    labeled.data, labeled.target, test_size=0.2, stratify=labeled.target, random_state=0
 )
-print(labelled.DESCR)
+print(labeled.DESCR)
 print(f"{len(images)} images to predict\n")
 
 # %%

@@ -49,7 +49,7 @@ options.output.mkdir(parents=True, exist_ok=True)
 # Images and labels
 # -----------------
 #
-# Images are paths or arrays. The digits are grey arrays of floats from 0 to 1. Labels are class
+# Images are paths or arrays. The digits are gray arrays of floats from 0 to 1. Labels are class
 # names.
 
 

@@ -75,7 +75,7 @@ def load_part(out, part):
     return pixels, torch.from_numpy(np.load(out / f"{part}_labels.npy"))
 
 
-def normalise(pixels):
+def normalize(pixels):
     """Normalize uint8 or float pixels in 0..255."""
     mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
@@ -105,7 +105,7 @@ def augment(pixels, size, generator):
     views = blend(views, views.mean(1, keepdim=True), 0.4)  # saturation
     views = blend(views, views.mean((1, 2, 3), keepdim=True), 0.4)  # contrast
     views = blend(views, torch.zeros((), device=device), 0.4)  # brightness
-    return normalise(views.clamp(0, 255))
+    return normalize(views.clamp(0, 255))
 
 
 # ------------------------------------------------------------------------------------ network
@@ -163,7 +163,7 @@ def accuracy(network, pixels, labels, size, device):
     for start in range(0, len(labels), 256):
         batch = torch.from_numpy(np.array(pixels[start : start + 256])).to(device).float()
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True)
-        batch = normalise(batch).contiguous(memory_format=torch.channels_last)
+        batch = normalize(batch).contiguous(memory_format=torch.channels_last)
         hits += (network(batch).argmax(1).cpu() == labels[start : start + 256]).sum().item()
     return hits / len(labels)
 

@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 29, 43
 
 
 def smooth_pixels(height=HEIGHT, width=WIDTH, seed=0):
-    """Colour pixels with some detail, as JPEG and resizing expect of photographs."""
+    """Color pixels with some detail, as JPEG and resizing expect of photographs."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -89,9 +89,9 @@ def test_equals_torchvisions_network_given_the_same_pixels(saved_network, engine
 
     preprocessing = embedder.preprocessing_
     pixels = [fit_to_network(decode_image(p), preprocessing) for p in images[:5]]
-    normalise = Normalize(preprocessing.mean, preprocessing.std)
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
     with torch.inference_mode():
-        expected = network(normalise(torch.stack(pixels) / 255)).numpy()
+        expected = network(normalize(torch.stack(pixels) / 255)).numpy()
     assert found.dtype == np.float32
     assert relative_difference(found, expected) < 1e-4
 

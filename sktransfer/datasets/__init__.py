@@ -1,4 +1,4 @@
-"""Loaders of labelled images: class folders, tables, drawn shapes."""
+"""Loaders of labeled images: class folders, tables, drawn shapes."""
 
 from ._bunch import IMAGE_EXTENSIONS
 from ._folder import load_image_folder

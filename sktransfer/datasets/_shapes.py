@@ -14,7 +14,7 @@ from ._bunch import make_bunch
 
 __all__ = ["make_shapes"]
 
-# The number of corners, and their distances from the centre in turn.
+# The number of corners, and their distances from the center in turn.
 _POLYGONS = {"square": (4, (1.0,)), "triangle": (3, (1.0,)), "star": (10, (1.0, 0.45))}
 _SHAPES = ("circle", "square", "triangle", "cross", "star", "ring")
 _OVERSAMPLING = 4
@@ -42,9 +42,9 @@ def make_shapes(
     format: str = "png",
     random_state: Seed = None,
 ) -> Bunch:
-    """Draw a small labelled data set: shapes of any colour, size, position and rotation.
+    """Draw a small labeled data set: shapes of any color, size, position and rotation.
 
-    The background colour varies across the image, and every pixel is noisy. So raw pixels say
+    The background color varies across the image, and every pixel is noisy. So raw pixels say
     little about the class, while a network recognizes it easily.
 
     Parameters
@@ -103,9 +103,9 @@ def _draw(shape, size, noise, rng):
     """Return one image (size, size, 3) of uint8."""
     # How much of each pixel the shape covers.
     radius = rng.uniform(0.22, 0.38)
-    centre, turn = rng.uniform(radius, 1 - radius, 2), rng.uniform(0, 2 * np.pi)
+    center, turn = rng.uniform(radius, 1 - radius, 2), rng.uniform(0, 2 * np.pi)
     large = Image.new("L", (size * _OVERSAMPLING,) * 2)
-    _fill(ImageDraw.Draw(large), shape, centre * large.width, radius * large.width, turn)
+    _fill(ImageDraw.Draw(large), shape, center * large.width, radius * large.width, turn)
     mask = np.asarray(large.reduce(_OVERSAMPLING), dtype=float)[:, :, None] / 255
     # The shape and both ends of the background differ clearly in lightness.
     dark, light = rng.uniform(0, 0.4, 3), rng.uniform(0.6, 1, 3)
@@ -120,20 +120,20 @@ def _draw(shape, size, noise, rng):
     return np.rint(clean.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _fill(canvas, shape, centre, radius, turn):
+def _fill(canvas, shape, center, radius, turn):
     if shape in ("circle", "ring"):
-        canvas.ellipse([*(centre - radius), *(centre + radius)], fill=255)
+        canvas.ellipse([*(center - radius), *(center + radius)], fill=255)
         if shape == "ring":
-            canvas.ellipse([*(centre - 0.6 * radius), *(centre + 0.6 * radius)], fill=0)
+            canvas.ellipse([*(center - 0.6 * radius), *(center + 0.6 * radius)], fill=0)
     elif shape == "cross":
         for angle in (turn, turn + np.pi / 2):  # two bars, three times as long as wide
             along = radius * np.array([np.cos(angle), np.sin(angle)])
             across = along[::-1] * (-1 / 3, 1 / 3)
             bar = [along + across, along - across, -along - across, across - along]
-            canvas.polygon([tuple(centre + corner) for corner in bar], fill=255)
+            canvas.polygon([tuple(center + corner) for corner in bar], fill=255)
     else:
         n_corners, distances = _POLYGONS[shape]
         angles = turn + 2 * np.pi * np.arange(n_corners) / n_corners
         reach = radius * np.resize(distances, n_corners)
-        corners = centre + reach[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+        corners = center + reach[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
         canvas.polygon([tuple(corner) for corner in corners], fill=255)

@@ -134,12 +134,12 @@ def _split_array(X):
             f"X is an array of dtype {X.dtype}, which may be paths or encoded images: pass "
             "paths as str, X.astype(str), or encoded images in a list of bytes."
         )
-    is_grey, is_colour = len(shape) == 3, len(shape) == 4 and shape[-1] in _CHANNELS
-    if is_grey and shape[-1] in (3, 4):
+    is_gray, is_color = len(shape) == 3, len(shape) == 4 and shape[-1] in _CHANNELS
+    if is_gray and shape[-1] in (3, 4):
         raise ValueError(
-            f"X has the shape {shape} of one colour image, (H, W, C), not of several: pass X[None]."
+            f"X has the shape {shape} of one color image, (H, W, C), not of several: pass X[None]."
         )
-    if not (is_grey or is_colour):
+    if not (is_gray or is_color):
         hint = "put images of different kinds or sizes into a list."
         if len(shape) == 4 and shape[1] in _CHANNELS:
             hint = "the channels come last: pass X.transpose(0, 2, 3, 1)."
@@ -158,7 +158,7 @@ def _split_tensor(X):
     if X.ndim == 4 and X.shape[1] in _CHANNELS:
         return list(X)
     if X.ndim == 3:
-        hint = "pass X[None] if it is one image (C, H, W), X[:, None] if it is n grey ones."
+        hint = "pass X[None] if it is one image (C, H, W), X[:, None] if it is n gray ones."
     elif X.ndim == 4 and X.shape[-1] in _CHANNELS:
         hint = "in a tensor the channels come first: pass X.permute(0, 3, 1, 2)."
     else:

@@ -40,8 +40,8 @@ def decode_image(
 ) -> torch.Tensor:
     """Decode one image to upright RGB.
 
-    EXIF orientation is applied. Grey, palette and CMYK become RGB; 16 bits are scaled to 8; alpha
-    is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its first frame. Grey
+    EXIF orientation is applied. Gray, palette and CMYK become RGB; 16 bits are scaled to 8; alpha
+    is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its first frame. Gray
     and RGB JPEG files are decoded by torchvision, all others by Pillow; the pixels are the same.
 
     Parameters

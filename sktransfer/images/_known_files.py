@@ -148,7 +148,7 @@ def _recall(files, known, database):
 def _learn(files, recalled, digests, looked_at, known, database):
     """Remember the digests of files that were read after they were looked at (time in ns)."""
     racy = looked_at - _RACY_SECONDS * 1e9
-    learnt = [
+    learned = [
         (path, stamp, digest)
         for (path, stamp), before, digest in zip(files, recalled, digests, strict=True)
         if before is None
@@ -157,18 +157,18 @@ def _learn(files, recalled, digests, looked_at, known, database):
         and max(stamp[1:3]) <= racy
         and _stamp(path) == stamp
     ]
-    if learnt:
-        _remember(learnt, known)
-        rows = [_sealed(_key_of(path), str(stamp), digest) for path, stamp, digest in learnt]
+    if learned:
+        _remember(learned, known)
+        rows = [_sealed(_key_of(path), str(stamp), digest) for path, stamp, digest in learned]
         try:
             database.write("INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)", rows)
         except Trouble as trouble:
             warn_once(database.path, trouble)
 
 
-def _remember(learnt, known):
+def _remember(learned, known):
     with _lock:
-        for path, stamp, digest in learnt:
+        for path, stamp, digest in learned:
             known.pop(path, None)  # so that it becomes the newest
             known[path] = stamp, digest
         while len(known) > _MAX_IN_MEMORY:

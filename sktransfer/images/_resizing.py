@@ -11,7 +11,7 @@ __all__ = ["fit_to_network"]
 
 
 def fit_to_network(pixels, preprocessing):
-    """Resize a decoded image and crop its centre, as a network expects it.
+    """Resize a decoded image and crop its center, as a network expects it.
 
     This is torchvision's ``ImageClassification`` preset up to normalization, on uint8, for the
     `image_size`, `resize_size` and `interpolation` of a `Preprocessing`. Without a `resize_size`,
@@ -36,11 +36,11 @@ def fit_to_network(pixels, preprocessing):
     if (height, width) != size:
         mode = preprocessing.interpolation
         batch = interpolate(batch, size, mode=mode, align_corners=False, antialias=True)
-    return _crop_centre(batch[0], preprocessing.image_size)
+    return _crop_center(batch[0], preprocessing.image_size)
 
 
-def _crop_centre(pixels, side):
-    """Crop the centre, as torchvision's ``center_crop`` does."""
+def _crop_center(pixels, side):
+    """Crop the center, as torchvision's ``center_crop`` does."""
     height, width = pixels.shape[1:]
     if (height, width) == (side, side):
         return pixels
@@ -49,5 +49,5 @@ def _crop_centre(pixels, side):
     top, left = round((height - side) / 2), round((width - side) / 2)
     # Whole lines of bytes: copying pixel by pixel takes thirty times as long.
     lines = pixels.permute(1, 2, 0).reshape(height, 3 * width)
-    centre = lines[top : top + side, 3 * left : 3 * (left + side)].contiguous()
-    return centre.view(side, side, 3).permute(2, 0, 1)
+    center = lines[top : top + side, 3 * left : 3 * (left + side)].contiguous()
+    return center.view(side, side, 3).permute(2, 0, 1)

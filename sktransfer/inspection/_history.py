@@ -173,7 +173,7 @@ class TrainingHistoryDisplay:
             options = {"label": _PARTS[name.partition("_")[0]], **(line_kw or {})}
             self.lines_ += ax.plot(self.epochs, values, **options)
         if self.best_epoch is not None:
-            ax.axvline(self.best_epoch, color="grey", linestyle=":", label="weights kept")
+            ax.axvline(self.best_epoch, color="gray", linestyle=":", label="weights kept")
         ax.set(xlabel="epoch", ylabel=self.metric)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure

@@ -222,7 +222,7 @@ class PredictionGridDisplay:
         return self
 
     def _caption(self, number, n_letters):
-        """Return the text above an image, as many lines for each, and its colour."""
+        """Return the text above an image, as many lines for each, and its color."""
         predicted, color = self.y_pred[number], "black"
         lines = [_line("predicted", predicted, n_letters)]
         if self.y_true is not None:
@@ -235,7 +235,7 @@ class PredictionGridDisplay:
 
 
 def _line(label, name, n_letters):
-    """Return a labelled name, cut in the middle: names of classes often differ at the end."""
+    """Return a labeled name, cut in the middle: names of classes often differ at the end."""
     name, n_letters = " ".join(str(name).split()), max(5, n_letters - len(label) - 2)
     if len(name) > n_letters:
         end = n_letters // 3

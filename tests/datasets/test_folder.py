@@ -85,7 +85,7 @@ def test_a_root_of_splits_says_what_to_call(tmp_path):
         assert f"load_image_folder({str(tmp_path / split)!r})" in str(caught.value)
 
 
-def test_a_lone_split_is_recognised(tmp_path):
+def test_a_lone_split_is_recognized(tmp_path):
     touch(tmp_path, "train/dog/b.jpg", "train/cat/b.jpg")
     with pytest.raises(ValueError, match="one by one"):
         load_image_folder(tmp_path)

@@ -59,7 +59,7 @@ def test_the_area_of_a_shape_is_what_geometry_says():
 
 
 def ink_share(image):
-    """The share of pixels on the other side of mid-grey than the corners of the image."""
+    """The share of pixels on the other side of mid-gray than the corners of the image."""
     light = image.mean(axis=2) > 127.5
     return float((light != light[0, 0]).mean())
 

@@ -57,9 +57,9 @@ def test_every_kind_of_one_image_gives_the_same_pixels(tmp_path):
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 1)])
 def test_grey_arrays_get_three_equal_channels(shape):
-    grey = smooth_pixels()[..., 0]
-    decoded = as_array(decode_image(grey.reshape(shape)))
-    np.testing.assert_array_equal(decoded, np.dstack([grey] * 3))
+    gray = smooth_pixels()[..., 0]
+    decoded = as_array(decode_image(gray.reshape(shape)))
+    np.testing.assert_array_equal(decoded, np.dstack([gray] * 3))
 
 
 def test_floats_are_rounded_not_cut():
@@ -195,7 +195,7 @@ def test_alpha_is_dropped():
 
 
 @pytest.mark.parametrize("transparency", [3, bytes(range(256))], ids=["index", "alphas"])
-def test_palette_with_alpha_gives_the_palette_colours(rgb, transparency):
+def test_palette_with_alpha_gives_the_palette_colors(rgb, transparency):
     palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
     data = encode(palette, "PNG", transparency=transparency)
     np.testing.assert_array_equal(as_array(decode_image(data)), np.asarray(palette.convert("RGB")))
@@ -213,7 +213,7 @@ def test_sixteen_bits_are_scaled_not_clipped():
         assert abs(as_array(decode_image(image)) - expected[..., None]).max() <= 1
 
 
-def test_sixteen_bit_colour_is_scaled_not_clipped():
+def test_sixteen_bit_color_is_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 8 * 8 * 3).astype(">u2").reshape(8, 8, 3)
     rows = b"".join(b"\0" + row.tobytes() for row in ramp)
     decoded = as_array(decode_image(png(8, 8, depth=16, color=2, rows=rows)))

@@ -21,8 +21,8 @@ def test_digests_tell_pixels_shapes_dtypes_and_kinds_apart():
     changed = pixels.copy()
     changed[3, 4, 1] ^= 1
     palette = Image.fromarray(pixels[..., 0], "L").convert("P")
-    recoloured = palette.copy()
-    recoloured.putpalette([1, 2, 3] * 256)
+    recolored = palette.copy()
+    recolored.putpalette([1, 2, 3] * 256)
     turned = Image.fromarray(pixels)
     turned.getexif()[0x0112] = 6
     different = [
@@ -36,7 +36,7 @@ def test_digests_tell_pixels_shapes_dtypes_and_kinds_apart():
         Image.fromarray(pixels),
         turned,
         palette,
-        recoloured,
+        recolored,
     ]
     assert len({digest_image(each) for each in different}) == len(different)
 
