@@ -1,10 +1,15 @@
-"""The pages of the documentation: their code runs, and their links and lines are good."""
+"""The pages of the documentation: their code runs, they build, and they list every public name."""
 
 import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import sktransfer
 from sktransfer import ImageEmbedder
 from sktransfer.datasets import make_shapes
 
@@ -66,3 +71,36 @@ def test_links_lead_somewhere():
     for page in DOCS.glob("*.md"):
         targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
         assert not [target for target in targets if not (DOCS / target).exists()], page.name
+
+
+def test_api_reference_lists_every_public_name():
+    listed = set(re.findall(r"^   ([\w.]+)$", (DOCS / "api.md").read_text("utf-8"), re.MULTILINE))
+    subjects = [
+        path.stem
+        for path in Path(sktransfer.__file__).parent.iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem[0] != "_"
+    ]
+    documented = {id(getattr(sktransfer, name)) for name in listed if "." not in name}
+    missing = {name for name in sktransfer.__all__ if callable(getattr(sktransfer, name))} - listed
+    for subject in subjects:
+        home = import_module(f"sktransfer.{subject}")
+        for name in home.__all__:
+            thing = getattr(home, name)
+            if callable(thing) and id(thing) not in documented:
+                missing |= {f"{subject}.{name}"} - listed
+    assert not missing
+
+
+@pytest.mark.slow
+def test_documentation_builds_without_warnings(tmp_path):
+    for package in ("furo", "myst_parser", "numpydoc", "sphinx", "sphinx_gallery"):
+        pytest.importorskip(package, reason="needs the extra docs")
+    # A copy: the folder may hold pages that an earlier build generated for names of that time.
+    generated = shutil.ignore_patterns("_build", "auto_examples", "gen_modules", "generated")
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=generated)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for page in ROOT.glob("*.md"):
+        shutil.copy(page, tmp_path)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-n", "--keep-going", "docs", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
