@@ -107,7 +107,7 @@ class CacheWarning(UserWarning):
 
 
 class SmallValidationWarning(UserWarning):
-    """Early stopping judges by so few validation samples that its choice is a matter of luck."""
+    """Early stopping judges by so few validation samples that its choice depends on chance."""
 
 
 class TrainingDivergedError(SktransferError, ValueError):

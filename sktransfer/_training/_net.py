@@ -25,7 +25,7 @@ __all__ = ["Net", "train"]
 #: Samples in a batch that is only predicted.
 PREDICTION_BATCH = 4096
 
-#: Early stopping on fewer validation samples is a matter of luck, and warns.
+#: With fewer validation samples, early stopping depends on chance and warns.
 FEW_SAMPLES = 50
 
 
@@ -181,7 +181,7 @@ class Net(NeuralNetClassifier):
         valid = None if dataset_valid is None else self.get_iterator(dataset_valid)
         # Training accuracy costs little, and is shown beside that of the validation.
         self.count_right_ = valid is not None
-        self._set_training(False)  # or parts in another mode than the whole would stay in it
+        self._set_training(False)  # otherwise parts in another mode would stay in it
         epoch = self.history[-1, "epoch"] if self.history else 0
         zero = [0] if self.start_at_zero and valid is not None and not self.history else []
         try:
@@ -225,7 +225,7 @@ class Net(NeuralNetClassifier):
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
     def _record(self, name, value, best):
-        """Record a number, and whether it is the best so far, which callbacks of skorch ask for."""
+        """Record a value and whether it is the best so far, as skorch's callbacks expect."""
         before = [row[name] for row in self.history[:-1] if name in row]
         self.history.record(name, value)
         self.history.record(f"{name}_best", value not in before and value == best([*before, value]))
@@ -275,7 +275,7 @@ def train(
         if len(dataset_valid) < FEW_SAMPLES:
             warn_user(
                 f"Early stopping judges by only {len(dataset_valid)} validation samples, so the "
-                "epoch it chooses is largely a matter of luck. Pass more with fit(X, y, X_val=..., "
+                "epoch it chooses depends largely on chance. Pass more with fit(X, y, X_val=..., "
                 "y_val=...), raise validation_fraction, or set early_stopping=False.",
                 SmallValidationWarning,
             )
@@ -300,6 +300,6 @@ def _check_callbacks(callbacks):
         )
         if not is_one:
             raise ValueError(
-                f"callbacks has {callback!r}, which is not a skorch callback. Pass instances of "
-                "skorch.callbacks.Callback, or pairs (name, callback)."
+                f"callbacks contains {callback!r}, which is not a skorch callback. Pass "
+                "instances of skorch.callbacks.Callback, or pairs (name, callback)."
             )

@@ -98,9 +98,9 @@ def _file(name, weights):
 
 
 def _preprocessing(name, file):
-    """Read the preprocessing from the header of the weights file, to which it belongs.
+    """Read the preprocessing from the header of the weights file.
 
-    A file without one, such as a ``.pth``, gets that of the bundled file.
+    A file without a header, such as a ``.pth``, uses that of the bundled file.
     """
     for source in (file, _file(name, None)):
         preprocessing = _read_preprocessing(source, file_digest(source))

@@ -16,7 +16,7 @@ from ._state import INTERNAL, classes_state, module_state
 #: Digest of each module, valid while its state is the same: {module: (state, digest, name)}.
 _digests = WeakKeyDictionary()
 
-#: Names of what has no digest, in this process: {text: (name, objects that the text is about)}.
+#: Names of objects without a digest, in this process: {text: (name, objects in the text)}.
 _names = LRU(max_items=32)
 
 #: Width and summary of the output by digest and image size: equal modules run once.
@@ -101,7 +101,7 @@ def _digest(module, state):
         return hash_value([tensors, parts]), ""
     except ValueError:
         attributes = state[1] if isinstance(state, tuple) else object()
-        # The parts are kept, so that no other object gets an address that is in the text.
+        # The objects stay referenced, so no other object gets one of the addresses in the text.
         name, _ = _names.get(repr(attributes), lambda: (uuid4().hex, parts))
         return hash_value(tensors), name
 

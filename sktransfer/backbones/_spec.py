@@ -97,7 +97,7 @@ class Preprocessing:
         return replace(self, image_size=int(image_size), resize_size=resize_size)
 
     def key(self) -> str:
-        """Return a text that is equal for equal preprocessing only.
+        """Return a string that is equal only for equal preprocessing.
 
         Returns
         -------

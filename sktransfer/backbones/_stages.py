@@ -128,7 +128,7 @@ _FAMILIES = {
 
 
 def _sequence(network):
-    """Return (name, module) of the steps that make up ``network``; None if it is no sequence."""
+    """Return (name, module) of the steps that make up ``network``; None if it is not a sequence."""
     if type(network) is nn.Sequential:
         return list(network._modules.items())  # a module that occurs twice, both times
     if type(network) not in _FAMILIES:

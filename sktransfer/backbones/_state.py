@@ -1,4 +1,4 @@
-"""Cheap detection of changes to a module, in place of a digest of all its weights."""
+"""Cheap detection of changes to a module, instead of a digest of all its weights."""
 
 from types import FunctionType
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from .._utils._hashing import hash_value
 
-#: Number of values of a tensor that are compared, at least where it has as many.
+#: Minimum number of values of a tensor that are compared, if it has that many.
 _N_SAMPLED = 16
 
 #: Attributes of every module. The mode, ``training``, does not count either: a network is copied
@@ -21,8 +21,8 @@ _PLAIN = {type(None), bool, int, float, str}
 def tensors_state(module):
     """Return a value that changes with the parameters and buffers of a module.
 
-    PyTorch counts changes in place. A sample of the values shows those that it does not count, such
-    as ``parameter.data -= ...``.
+    PyTorch counts in-place changes. A sample of the values reveals changes that it does not count,
+    such as ``parameter.data -= ...``.
     """
     state = []  # flat: thousands of small tuples would keep the garbage collector busy
     for part in module.modules():

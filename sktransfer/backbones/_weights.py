@@ -211,7 +211,7 @@ def _listed(names, most=8):
 
 
 def check_finite(network, name):
-    """Refuse weights with which no engine can compute; not all engines would notice.
+    """Refuse NaN, infinity and huge values, which not every engine would report.
 
     Of the buffers only the statistics of normalization layers count: others, such as attention
     masks, may contain infinity.

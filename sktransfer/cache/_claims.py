@@ -18,14 +18,14 @@ from ._location import make_private
 
 __all__ = ["N_STRIPES", "StripeLocks", "claims", "stripe_of"]
 
-#: Seconds after which a waiting process looks whether rows have arrived.
+#: Seconds between two looks of a waiting process for new rows.
 GLANCE = 0.5
 
-#: Seconds without a new row after which a waiting process computes it too.
+#: Seconds without new rows after which a waiting process computes them itself.
 PATIENCE = 600.0
 
-#: As many processes can share the work. Claiming everything takes a lock per stripe, each of
-#: which takes a millisecond or more on a slow file system.
+#: Maximum number of processes that share the work. Claiming everything takes one lock per stripe,
+#: and a lock takes a millisecond or more on a slow file system.
 N_STRIPES = 64
 
 #: Where the file system has no locks, recent versions of filelock would use files whose existence
@@ -48,7 +48,7 @@ def claims(cache, locks, keys, n_rows):
     missing = defaultdict(list)
     for key, digest in keys.items():
         missing[stripe_of(digest)].append(key)
-    # Workers that start at different stripes meet late.
+    # Workers start at different stripes, so they rarely compete for one.
     start = secrets.randbelow(N_STRIPES) if n_rows else 0
     missing = {s: missing[s] for s in sorted(missing, key=lambda s: (s - start) % N_STRIPES)}
     deadline = time.monotonic() + PATIENCE
@@ -63,7 +63,7 @@ def claims(cache, locks, keys, n_rows):
                     locks.claim(stripe, missing[stripe])
                     claimed += missing.pop(stripe)
             if n_rows and len(claimed) % n_rows and len(claimed) > n_rows:
-                # Batches are full: what is too much for that is left to the next round.
+                # Claim full batches only; the rest is left to the next round.
                 n_whole = len(claimed) // n_rows * n_rows
                 claimed, rest = claimed[:n_whole], claimed[n_whole:]
                 locks.settle(rest)
@@ -77,7 +77,7 @@ def claims(cache, locks, keys, n_rows):
             if _count(missing) < before:
                 deadline = time.monotonic() + PATIENCE
             elif time.monotonic() > deadline:
-                detail = f"it has not delivered the embeddings it announced for {PATIENCE:.0f} s"
+                detail = f"it has claimed embeddings but added none for {PATIENCE:.0f} s"
                 warn_once(cache.path, Trouble("locked", detail))
                 break
     except Trouble as trouble:
@@ -92,7 +92,7 @@ def _count(missing):
 
 
 def _look(cache, missing, stripe):
-    """Yield the rows of a stripe that are on disk by now."""
+    """Yield the rows of a stripe that are now on disk."""
     for keys, rows in cache.read(missing[stripe]):
         yield (keys, rows), []
         found = set(keys)
@@ -115,7 +115,7 @@ class StripeLocks:
         self._n_claimed = {}  # {stripe: number of keys}
 
     def try_lock(self, stripe):
-        """Lock a stripe if nobody holds it; return whether that worked."""
+        """Lock a stripe if it is free; return whether it was."""
         lock = self._acquire(stripe, 0)
         if lock is not None:
             self._held[stripe] = lock

@@ -1,7 +1,7 @@
 """One SQLite file, used by one thread during one call.
 
-A connection lives no longer than a call: it meets no other thread, no pickle and almost never a
-fork. ``journal_mode=DELETE`` can be read from a read-only directory; with ``synchronous=FULL`` a
+A connection lives for one call, so it is never shared between threads or pickled, and almost never
+forked. ``journal_mode=DELETE`` can be read from a read-only directory; with ``synchronous=FULL`` a
 committed row survives a power cut.
 """
 
@@ -17,10 +17,10 @@ __all__ = ["FOREIGN", "SCHEMA_VERSION", "Database"]
 
 SCHEMA_VERSION = 1
 
-#: What is said about a file that is not ours, which must never be deleted.
-FOREIGN = "sktransfer has not written this SQLite file"
+#: Message about a file of another program, which must never be deleted.
+FOREIGN = "sktransfer did not write this SQLite file"
 
-#: Seconds for which to try a file that another process has locked, once per process.
+#: Seconds to wait for a file that another process has locked, once per process.
 PATIENCE = 30.0
 
 #: Seconds for which SQLite waits for a lock while no other thread gets a turn.
@@ -49,7 +49,7 @@ class Database:
     create_table : str
         SQL statement that creates the other table.
     meta : dict of str to str
-        What the file says about itself. A ``key`` must equal that of an existing file.
+        Metadata of the file. A ``key`` must equal that of an existing file.
     """
 
     def __init__(self, path, create_table, meta):
@@ -93,7 +93,7 @@ class Database:
             self.close()
 
     def _open(self, create):
-        """Connect, and check what the file says about itself; return whether there is a file."""
+        """Connect and check the metadata of the file; return whether there is a file."""
         if self._connection is not None and self._pid == os.getpid():
             return True
         self.close()

@@ -60,7 +60,7 @@ _lock = fork_safe_lock()
 
 
 class Trouble(Exception):
-    """A cache that cannot do what it was asked for.
+    """A cache cannot do what it was asked to do.
 
     Parameters
     ----------
@@ -90,17 +90,17 @@ def trouble_from(error, path):
         if not os.path.lexists(path.parent):
             return vanished()
         if not os.access(path.parent, os.W_OK, **effective):
-            return Trouble("read-only", f"the directory {path.parent} may not be written")
+            return Trouble("read-only", f"no permission to write to the directory {path.parent}")
     return Trouble(_BY_SQLITE_CODE.get(code, "unusable"), error)
 
 
 def vanished():
-    """Return the trouble of a file that was there a moment ago."""
+    """Return the trouble of a file that has disappeared."""
     return Trouble("unusable", "it was moved or deleted while in use; the next call starts anew")
 
 
 def warn_once(path, trouble):
-    """Warn of a trouble unless this process has warned of its cause for this cache."""
+    """Warn about a trouble, once per cause, cache and process."""
     with _lock:
         if (path, trouble.cause) in _warned:
             return
@@ -114,7 +114,7 @@ def warn_once(path, trouble):
 
 
 def warned_of(path, cause):
-    """Whether this process has warned of this cause for this cache."""
+    """Whether this process has warned about this cause for this cache."""
     return (path, cause) in _warned
 
 

@@ -32,14 +32,14 @@ _CREATE_TABLE = (
     "(digest BLOB PRIMARY KEY, row BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
 
-#: Rows that one statement reads: other processes have to wait no longer than that takes.
+#: Rows per SQL statement. Other processes wait at most as long as one statement takes.
 _CHUNK = 500
 
 
 class EmbeddingCache:
     """Rows by key, in memory and in one file on disk. Use it as a context manager, for one call.
 
-    A failure of the disk, of which one warning tells, ends its use for this call and nothing else.
+    If the disk fails, one warning is emitted, and this call continues without the disk.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class EmbeddingCache:
             self._locks.settle(settled)
 
     def stop_writing(self, trouble):
-        """Warn of a trouble and write nothing more during this call."""
+        """Warn about a trouble, and write nothing more during this call."""
         self.writable = False
         warn_once(self.path, trouble)
 
@@ -174,7 +174,7 @@ class EmbeddingCache:
         }
         if len(good) < len(found):
             n_damaged = len(found) - len(good)
-            detail = f"the checksum of {n_damaged} rows is wrong; they are computed again"
+            detail = f"{n_damaged} rows have wrong checksums; they are computed again"
             warn_once(self.path, Trouble("unusable", detail))
         return good
 
@@ -206,5 +206,5 @@ class EmbeddingCache:
 
 
 def _checksum(key, row):
-    # SQLite has none of its own: a flipped bit in a row would go unnoticed.
+    # SQLite has no checksums: a flipped bit in a row would go unnoticed.
     return zlib.crc32(row, zlib.crc32(key))

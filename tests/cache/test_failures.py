@@ -209,7 +209,7 @@ def test_a_flipped_bit_in_a_row_is_found_and_mended(half_full):
     content = half_full.path.read_bytes()
     offset = content.index(ROWS[7].tobytes()[:400]) + 200
     overwrite(half_full.path, offset, bytes([content[offset] ^ 1]))
-    assert embed_twice(half_full, "the checksum of 1 rows is wrong", 30) == (1, 0)
+    assert embed_twice(half_full, "1 rows have wrong checksums", 30) == (1, 0)
 
 
 def test_empty_file_is_filled(cache):
@@ -232,7 +232,7 @@ def test_other_format(half_full, version):
 )
 def test_a_file_that_is_not_this_store(half_full, change):
     before = alter(half_full, change)
-    assert embed_twice(half_full, "it belongs to 'another'|has not written") == (60, 60)
+    assert embed_twice(half_full, "it belongs to 'another'|did not write") == (60, 60)
     assert half_full.path.read_bytes() == before
 
 
@@ -279,7 +279,7 @@ def test_file_system_without_locks(half_full, monkeypatch, number):
     )
 
 
-def test_somebody_holds_a_stripe_and_hangs(half_full, monkeypatch, share_work):
+def test_another_process_holds_a_stripe_and_hangs(half_full, monkeypatch, share_work):
     monkeypatch.setattr(_claims, "GLANCE", 0.05)
     monkeypatch.setattr(_claims, "PATIENCE", 0.2)
     stripe, held, done = _claims.stripe_of(KEYS[45]), threading.Event(), threading.Event()
@@ -293,7 +293,7 @@ def test_somebody_holds_a_stripe_and_hangs(half_full, monkeypatch, share_work):
     thread.start()
     held.wait()
     try:
-        with pytest.warns(CacheWarning, match="has not delivered the embeddings it announced"):
+        with pytest.warns(CacheWarning, match="claimed embeddings but added none"):
             assert embed(half_full, share_work=share_work) == 30
     finally:
         done.set()

@@ -32,7 +32,7 @@ def test_impossible_widths(blobs, hidden_units):
         ({"optimizer_params": {"beta": 1}}, "optimizer_params has 'beta', which Adam does not"),
         ({"class_weight": {0: 0.0}}, "must be positive for every class"),
         ({"early_stopping": True, "validation_splitter": iter([])}, "yields no split"),
-        ({"callbacks": ["a"]}, "callbacks has 'a', which is not a skorch callback"),
+        ({"callbacks": ["a"]}, "callbacks contains 'a', which is not a skorch callback"),
         ({"callbacks": [("a", 1)]}, "which is not a skorch callback"),
         ({"callbacks": [int]}, "which is not a skorch callback"),
         ({"device": "meta"}, 'device="meta" is not supported'),
