@@ -82,7 +82,14 @@ def resolve(name, weights, image_size):
         tuple(preset.std),
     )
     if image_size is not None and image_size != preprocessing.image_size:
-        _check_size(name, image_size, member, official)
+        if name not in _FIXED_SIZE:
+            check_smallest(name, image_size, max(member.meta["min_size"]))
+        elif official or name == "maxvit_t":
+            raise ValueError(
+                f"{name!r} with the weights {member.name} takes images of "
+                f"{preprocessing.image_size} pixels only, got image_size={image_size}.\nHint: pass "
+                "image_size=None, or choose other official weights or a convolutional network."
+            )
         preprocessing = preprocessing.for_size(image_size)
     label = member.name if official else weights and str(weights)
     text = _fingerprint(name, label, preprocessing.image_size)
@@ -140,15 +147,3 @@ def _member(name, weights):
             f"{offered}, or the path of a weights file ({', '.join(SUFFIXES)})."
         )
     return members[weights]
-
-
-def _check_size(name, image_size, member, official):
-    if name not in _FIXED_SIZE:
-        check_smallest(name, image_size, max(member.meta["min_size"]))
-    elif official or name == "maxvit_t":
-        raise ValueError(
-            f"{name!r} with the weights {member.name} takes images of "
-            f"{member.meta['min_size'][0]} pixels only, got image_size={image_size}.\n"
-            "Hint: pass image_size=None, choose other official weights, or choose a convolutional "
-            "network."
-        )
