@@ -61,6 +61,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/\w+\.py$",
     "ignore_pattern": r"/_",
+    "within_subsection_order": "ExampleTitleSortKey",
     "reference_url": {"sktransfer": None},
     "show_memory": False,
 }
