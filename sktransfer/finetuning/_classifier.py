@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .._engine import resolve_runtime
-from .._training._targets import ClassTargets, clean_labels
+from .._training._targets import ClassTargets, PredictsByLogits, clean_labels
 from .._utils._sklearn import (
     HasMethods,
     Interval,
@@ -32,7 +32,9 @@ from ._tuned_backbone import with_advice
 __all__ = ["FineTuneClassifier"]
 
 
-class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, BaseEstimator):
+class FineTuneClassifier(
+    PredictsByLogits, HoldsAugmentation, TransformerMixin, ClassifierMixin, BaseEstimator
+):
     """Classify images with a head and the upper part of a backbone, trained together.
 
     First a head learns from the embeddings of the frozen backbone, as in
@@ -230,7 +232,7 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         head: HeadClassifier | None = None,
         image_size: int | None = None,
         augmentation: str | torch.nn.Module | None = None,
-        n_views: int = 4,
+        n_views: int | None = 4,
         lr: float = 1e-3,
         backbone_lr_factor: float = 1.0,
         layer_decay: float = 1.0,
@@ -403,57 +405,13 @@ class FineTuneClassifier(HoldsAugmentation, TransformerMixin, ClassifierMixin, B
         name = self.backbone_.spec.name
         return np.array([f"{name}_tuned_{i}" for i in range(self.n_features_out_)], dtype=object)
 
-    def decision_function(self, X: Images) -> np.ndarray:
-        """Return logits.
+    def _targets(self):
+        return self.head_._targets()
 
-        Parameters
-        ----------
-        X : array-like of n_samples images
-            See :func:`sktransfer.images.check_images`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes), float32
-            For two classes the difference of their logits, positive for ``classes_[1]``.
-        """
-        embeddings = self._embeddings(X)
-        return self.head_.decision_function(embeddings)
-
-    def predict_proba(self, X: Images) -> np.ndarray:
-        """Return probabilities of classes.
-
-        Parameters
-        ----------
-        X : array-like of n_samples images
-            See :func:`sktransfer.images.check_images`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), float32
-            Rows that sum to one, columns in the order of ``classes_``.
-        """
-        embeddings = self._embeddings(X)
-        return self.head_.predict_proba(embeddings)
-
-    def predict(self, X: Images) -> np.ndarray:
-        """Return the most probable class of each image.
-
-        Parameters
-        ----------
-        X : array-like of n_samples images
-            See :func:`sktransfer.images.check_images`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Class labels.
-        """
-        embeddings = self._embeddings(X)
-        return self.head_.predict(embeddings)
-
-    def _embeddings(self, X):
-        """Return embeddings as an array, whatever container ``set_output`` asks for."""
-        return np.asarray(self.transform(X), dtype=np.float32)
+    def _logits(self, X):
+        # An array, whatever container `set_output` asks for.
+        embeddings = np.asarray(self.transform(X), dtype=np.float32)
+        return self.head_._logits(embeddings)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

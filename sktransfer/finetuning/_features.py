@@ -85,13 +85,11 @@ class FeatureDataset(BatchDataset):
         self.weight = None if weight is None else torch.from_numpy(weight)
         self.numbers = torch.zeros(len(images), dtype=torch.long)
         n_rows = len(images) * (1 if views is None else len(views))
-        self.rows, self.n_bytes = (
-            None,
-            n_rows * network.n_features * np.dtype(network.dtype).itemsize,
-        )
-        if new_views or self.n_bytes > memory_limit:
-            self.n_bytes = 0
+        n_bytes = n_rows * network.n_features * np.dtype(network.dtype).itemsize
+        self.rows, self.n_bytes = None, 0
+        if new_views or n_bytes > memory_limit:
             return
+        self.n_bytes = n_bytes
         with progress_bar(network.name, n_rows, unit="view", verbose=verbose) as progress:
             rows = self._embed(images, progress=progress)
         self.rows = torch.from_numpy(rows if views is not None else rows[:, None])

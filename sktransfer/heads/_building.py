@@ -63,14 +63,11 @@ def kernels_for(n_samples, module):
 
 def check_structure(head, built_with):
     """Check that training can go on with the existing weights."""
-    changed = []
-    for name, before in built_with.items():
-        try:
-            same = hash_value(getattr(head, name)) == hash_value(before)
-        except ValueError:
-            same = False
-        if not same and not _equal(getattr(head, name), before):
-            changed.append(f"{name}={before!r}")
+    changed = [
+        f"{name}={before!r}"
+        for name, before in built_with.items()
+        if not _equal(getattr(head, name), before)
+    ]
     if changed:
         raise ValueError(
             f"partial_fit cannot go on: the head was built with {', '.join(changed)}, and the new "
@@ -80,9 +77,9 @@ def check_structure(head, built_with):
 
 def _equal(value, other):
     try:
-        return bool(value == other)
-    except ValueError:  # arrays have no single truth
-        return False
+        return hash_value(value) == hash_value(other) or bool(value == other)
+    except ValueError:  # lambdas have no hash, and arrays no single truth
+        return value is other
 
 
 def scaling_moments(scaling, samples):
@@ -94,7 +91,7 @@ def scaling_moments(scaling, samples):
     return mean, np.where(scale > 0, scale, 1.0)
 
 
-def build_module(head, n_features, n_outputs, mean, scale, seed):
+def build_module(head, n_features, n_outputs, mean, scale):
     """Return the network with new weights."""
     if head.module is not None:
         _check_custom_module(head)
@@ -112,7 +109,7 @@ def build_module(head, n_features, n_outputs, mean, scale, seed):
             batch_norm=head.batch_norm,
             activation=head.activation,
         )
-    with seeded(seed, "cpu"):
+    with seeded(head._seed, "cpu"):
         return Head(n_features, n_outputs, make, mean, scale)
 
 
@@ -161,7 +158,7 @@ def resolve_lr(head, n_features):
     return 0.001 if head.early_stopping else 0.004
 
 
-def resolve_weight_decay(head, samples, mean, scale, seed):
+def resolve_weight_decay(head, samples, mean, scale):
     """Return the weight decay; "auto" looks at the samples of a linear head."""
     if head.weight_decay != "auto":
         return head.weight_decay
@@ -173,7 +170,7 @@ def resolve_weight_decay(head, samples, mean, scale, seed):
     _, first = np.unique(samples.group, return_index=True)
     n_groups = len(first)
     if n_groups > MAX_SAMPLES:
-        first = np.random.default_rng(seed).choice(first, MAX_SAMPLES, replace=False)
+        first = np.random.default_rng(head._seed).choice(first, MAX_SAMPLES, replace=False)
     some = samples.take(np.sort(first))
     X = some.X if mean is None else (some.X - mean) / scale
     # The loss of the net is a mean over samples (and labels), the penalty goes beside a sum.
@@ -181,7 +178,7 @@ def resolve_weight_decay(head, samples, mean, scale, seed):
     return choose_penalty(X, some.y, some.weight) / (n_groups * n_labels)
 
 
-def build_net(head, module, targets, *, lr, weight_decay, device, seed):
+def build_net(head, module, targets, device):
     """Return an initialized net around a module."""
     from .._training._net import Net
     from .._training._schedules import check_arguments
@@ -199,7 +196,7 @@ def build_net(head, module, targets, *, lr, weight_decay, device, seed):
     if head.optimizer in ("adam", "adamw", "sgd") and not {"foreach", "differentiable"} & {*given}:
         params["fused"] = True  # one kernel for all weights, because a head has few small ones
     if "weight_decay" in inspect.signature(optimizer).parameters:
-        params["weight_decay"] = weight_decay
+        params["weight_decay"] = head.weight_decay_
     elif head.weight_decay not in ("auto", 0):
         raise ValueError(
             f"{_name(optimizer)} has no weight decay; set weight_decay=0 (it is "
@@ -208,11 +205,11 @@ def build_net(head, module, targets, *, lr, weight_decay, device, seed):
     return Net(
         module,
         targets=targets,
-        seed=seed,
+        seed=head._seed,
         label_smoothing=head.label_smoothing,
         optimizer=optimizer,
         **{f"optimizer__{name}": value for name, value in {**params, **given}.items()},
-        lr=lr,
+        lr=head.lr_,
         batch_size=head.batch_size,
         device=device,
     ).initialize()

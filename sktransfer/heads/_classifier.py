@@ -22,7 +22,12 @@ from .._training._samples import (
     relative_weight,
     split_samples,
 )
-from .._training._targets import ClassTargets, check_two_classes, clean_labels
+from .._training._targets import (
+    ClassTargets,
+    PredictsByLogits,
+    check_two_classes,
+    clean_labels,
+)
 from .._utils._devices import resolve_device
 from .._utils._sklearn import (
     HasMethods,
@@ -53,7 +58,7 @@ __all__ = ["HeadClassifier"]
 RESIDENT_BYTES = 2 * 1024**3
 
 
-class HeadClassifier(ClassifierMixin, BaseEstimator):
+class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
     """Linear or multilayer classifier on embeddings, trained by gradient descent.
 
     A plain scikit-learn classifier around a :class:`skorch.NeuralNetClassifier`. With default
@@ -337,6 +342,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y, weight = self._check_data(X, y, sample_weight, reset=True)
         targets = ClassTargets.learn(y, weight)
+        vars(self).pop("net_", None)  # it would not fit the new classes if this fit failed
         self.target_type_, self.classes_ = targets.kind, targets.classes
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         group = np.arange(len(X))
@@ -429,54 +435,6 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             net = self._update_net()
         self._train(net, samples, None, epochs=1)
         return self
-
-    def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Return logits.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes), float32
-            For two classes the difference of their logits, positive for ``classes_[1]``.
-        """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if self.target_type_ == "binary" else logits
-
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Return probabilities of classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), float32
-            Rows that sum to one; for several labels per sample, the probability of each label.
-        """
-        logits = torch.from_numpy(self._logits(X))
-        return self._targets().probabilities(logits).numpy()
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return the most probable class, or every label that is more probable than not.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator matrix.
-        """
-        logits = self._logits(X)
-        return self._targets().decide(logits)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -573,19 +531,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self._structure = {name: getattr(self, name) for name in STRUCTURE}
         mean, scale = scaling_moments(self.scaling, samples)
         n_features, n_outputs = samples.X.shape[1], len(targets.classes)
-        module = build_module(self, n_features, n_outputs, mean, scale, self._seed)
+        module = build_module(self, n_features, n_outputs, mean, scale)
         self.lr_ = resolve_lr(self, n_features)
-        self.weight_decay_ = resolve_weight_decay(self, samples, mean, scale, self._seed)
-        device = resolve_device(self.device)
-        return build_net(
-            self,
-            module,
-            targets,
-            lr=self.lr_,
-            weight_decay=self.weight_decay_,
-            device=device,
-            seed=self._seed,
-        )
+        self.weight_decay_ = resolve_weight_decay(self, samples, mean, scale)
+        return build_net(self, module, targets, resolve_device(self.device))
 
     def _update_net(self):
         """Return the net with the parameters that may change between calls."""
@@ -603,27 +552,17 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         """Return the net of a head that has been loaded, on a device that this machine has."""
         from skorch.history import History
 
-        built_with = SimpleNamespace(**{**self.get_params(deep=False), **self._structure})
+        built_with = SimpleNamespace(**{**vars(self), **self._structure})
         scaled = "scaling.mean" in weights
         scaling = (weights["scaling.mean"], weights["scaling.factor"]) if scaled else (None, None)
-        module = build_module(
-            built_with, self.n_features_in_, len(self.classes_), *scaling, self._seed
-        )
+        module = build_module(built_with, self.n_features_in_, len(self.classes_), *scaling)
         # Copied, since a memory map of joblib may be read-only and not aligned.
         module.load_state_dict({name: torch.tensor(np.array(w)) for name, w in weights.items()})
         try:
             device = resolve_device(self.device)
         except ValueError:  # trained on a GPU, loaded on a machine without one
             device = "cpu"
-        net = build_net(
-            built_with,
-            module,
-            self._targets(),
-            lr=self.lr_,
-            weight_decay=self.weight_decay_,
-            device=device,
-            seed=self._seed,
-        )
+        net = build_net(built_with, module, self._targets(), device)
         net.history = History({"batches": [], **row} for row in self.history_)
         return net
 

@@ -24,7 +24,7 @@ def test_a_last_batch_of_one_sample_joins_the_one_before(n_samples, n_batches):
         batches = Batches(data, batch_size=4, shuffle=shuffle)
         seen = [batch["X"].flatten().tolist() for batch, _ in batches]
         assert len(seen) == len(batches) == n_batches
-        assert sorted(sum(seen, [])) == list(range(n_samples))
+        assert sorted(np.concatenate(seen)) == list(range(n_samples))
 
 
 def test_moments_are_weighted_and_exact_far_from_zero():

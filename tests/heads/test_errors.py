@@ -189,3 +189,12 @@ def test_class_weight_is_not_for_several_labels():
     X, y = make_multilabel_classification(50, 5, n_classes=3, random_state=0)
     with pytest.raises(ValueError, match="class_weight does not apply to several labels"):
         HeadClassifier(class_weight="balanced").fit(X, y)
+
+
+def test_a_head_whose_fit_failed_is_not_fitted(blobs):
+    X, y = blobs
+    head = HeadClassifier(max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="0 sample"):
+        head.fit(X, y > 1, X_val=X[:0], y_val=y[:0])
+    with pytest.raises(NotFittedError):
+        head.predict(X)
