@@ -179,7 +179,7 @@ class Net(NeuralNetClassifier):
         datasets = {"dataset_train": dataset_train, "dataset_valid": dataset_valid}
         batches = self.get_iterator(dataset_train, training=True)
         valid = None if dataset_valid is None else self.get_iterator(dataset_valid)
-        # Training accuracy costs little, and is shown beside that of the validation.
+        # The training accuracy costs little, and is recorded with that of the validation.
         self.count_right_ = valid is not None
         self._set_training(False)  # otherwise parts in another mode would stay in it
         epoch = self.history[-1, "epoch"] if self.history else 0

@@ -183,7 +183,7 @@ def clean_labels(y, name="y"):
         y = np.asarray(y)
         if y.dtype != object and not has_missing:
             return y
-    # NumPy turns the list [1, "a"] into strings without a word.
+    # NumPy silently turns the list [1, "a"] into strings.
     elements = np.asarray(y, dtype=object)
     kinds = {type(element) for element in elements.ravel()}
     if any(map(_is_missing, elements.ravel())):

@@ -1,4 +1,4 @@
-"""Random numbers for one thread, whatever the global generator of torch does."""
+"""Random numbers for one thread, independent of torch's global generator."""
 
 import torch
 from torch import Tensor

@@ -90,7 +90,7 @@ def shared_network(spec):
         raise FingerprintMismatchError(
             f"The shared network of {spec.name!r} was changed after it was loaded, so its "
             "embeddings would be wrong.\nHint: change only the copies that "
-            "sktransfer.backbones.load_backbone returns. Call again: it is loaded anew."
+            "sktransfer.backbones.load_backbone returns. Call again to reload it."
         )
     return network
 

@@ -96,7 +96,7 @@ def trouble_from(error, path):
 
 def vanished():
     """Return the trouble of a file that has disappeared."""
-    return Trouble("unusable", "it was moved or deleted while in use; the next call starts anew")
+    return Trouble("unusable", "it was moved or deleted while in use; the next call recreates it")
 
 
 def warn_once(path, trouble):
@@ -119,6 +119,6 @@ def warned_of(path, cause):
 
 
 def forget_warnings(path):
-    """Let a cache that starts anew warn again."""
+    """Let a new cache in the same place warn again."""
     with _lock:
         _warned.difference_update({entry for entry in _warned if entry[0] == path})

@@ -302,7 +302,7 @@ def _count(database, table):
 
 
 def _delete(database):
-    """Delete a file and what SQLite may have left beside it; return the bytes freed."""
+    """Delete a file and its SQLite journal; return the number of bytes freed."""
     freed = file_size(database.path)
     with database:
         try:

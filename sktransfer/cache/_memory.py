@@ -10,7 +10,7 @@ from ._location import memory_limit
 
 __all__ = ["RowMemory", "memory"]
 
-#: Bytes that Python needs for one row besides its numbers, roughly.
+#: Approximate overhead of a row in Python, in bytes.
 _OVERHEAD = 350
 
 

@@ -330,7 +330,7 @@ class FineTuneClassifier(
         """
         images, y = _check_labels(X, y)
         n_train = len(images)
-        # The weights are checked beside rows without columns, since images are not numbers.
+        # scikit-learn checks weights against an array of numbers, and images are none.
         rows = np.empty((n_train, 1))
         weight = check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True

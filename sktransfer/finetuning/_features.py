@@ -1,7 +1,7 @@
-"""What the trained part of a backbone sees: outputs of the frozen part, or pixels.
+"""The input of the trained part of a backbone: outputs of the frozen part, or pixels.
 
-The output of the frozen part for a view never changes during training. It is computed once and
-kept if memory allows, otherwise for each batch anew. The numbers are the same on a CPU, because
+The output of the frozen part for a view does not change during training. It is computed once and
+kept if memory allows, otherwise again for each batch. The numbers are the same on a CPU, because
 one function computes both.
 """
 
@@ -37,7 +37,7 @@ class _Flat(nn.Module):
 def frozen_part(lower, spec, runtime, n_stages):
     """Return the part below the trained stages as a network that embeds, and its output shape.
 
-    Where there is no such part (``lower`` is None or has no parameters) it is plain pixels.
+    If there is no such part (``lower`` is None or has no parameters), return plain pixels.
     """
     size = spec.preprocessing.image_size
     if lower is None or not any(True for _ in lower.parameters()):

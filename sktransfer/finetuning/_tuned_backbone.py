@@ -12,13 +12,13 @@ from ..images import image_problems
 
 __all__ = ["ADVICE", "TunedBackbone", "with_advice"]
 
-#: What to do about images that cannot be read.
+#: Advice about images that cannot be read.
 ADVICE = "repair or remove them: FineTuneClassifier needs every image that it is given."
 
 
 @contextmanager
 def with_advice():
-    """Replace the advice of an embedder that is only a part."""
+    """Replace the advice of the embedder by that of the classifier."""
     try:
         yield
     except ImageReadError as error:
@@ -28,9 +28,9 @@ def with_advice():
 class TunedBackbone:
     """A backbone whose upper part was tuned; only that part is in its pickle.
 
-    `n_stages` counts the tuned stages from the end, `upper` holds them, on the CPU, or the whole
-    network if it cannot be split. The fingerprint of `spec` is checked when the frozen part is
-    loaded.
+    `n_stages` is the number of tuned stages, counted from the end. `upper` contains them, on the
+    CPU, or the whole network if it cannot be split. The fingerprint of `spec` is checked when the
+    frozen part is loaded.
     """
 
     def __init__(self, spec, n_stages, upper, is_whole):

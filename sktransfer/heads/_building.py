@@ -36,7 +36,8 @@ OPTIMIZERS = {
     "adagrad": torch.optim.Adagrad,
 }
 
-#: Parameters that decide which weights there are; they cannot change while training goes on.
+#: Parameters that determine the shapes of the weights; they cannot change between calls of
+#: ``partial_fit``.
 STRUCTURE = (
     "hidden_units",
     "dropout",
@@ -49,20 +50,20 @@ STRUCTURE = (
     "optimizer_params",
 )
 
-#: Multiplications in a training step below which more threads wait longer than they compute.
+#: Number of multiplications in a training step below which several threads are slower than one.
 SMALL_STEP = 2_000_000
 
 
 @contextmanager
 def kernels_for(n_samples, module):
-    """Use one thread for small steps, and all that there are for large ones."""
+    """Use one thread for small training steps, and all threads for large ones."""
     work = n_samples * sum(parameter.numel() for parameter in module.parameters())
     with single_threaded_kernels() if work < SMALL_STEP else usable_kernels():
         yield
 
 
 def check_structure(head, built_with):
-    """Check that training can go on with the existing weights."""
+    """Check that training can continue with the existing weights."""
     changed = [
         f"{name}={before!r}"
         for name, before in built_with.items()
@@ -70,20 +71,20 @@ def check_structure(head, built_with):
     ]
     if changed:
         raise ValueError(
-            f"partial_fit cannot go on: the head was built with {', '.join(changed)}, and the new "
-            "value needs new weights. Set it back, or call fit."
+            f"partial_fit cannot continue: the head was built with {', '.join(changed)}, and the "
+            "new value needs new weights. Restore the old value, or call fit."
         )
 
 
 def _equal(value, other):
     try:
         return hash_value(value) == hash_value(other) or bool(value == other)
-    except ValueError:  # lambdas have no hash, and arrays no single truth
+    except ValueError:  # lambdas have no hash, and arrays no single truth value
         return value is other
 
 
 def scaling_moments(scaling, samples):
-    """Return what is subtracted from features and what divides them; None for no scaling."""
+    """Return the offset and the divisor of each feature; None without scaling."""
     if scaling is None:
         return None, None
     mean, variance = moments(samples.X, samples.weight)
@@ -146,10 +147,10 @@ def _is_linear(head):
 
 
 def resolve_lr(head, n_features):
-    """Return the learning rate; "auto" moves logits at the same pace whatever the width.
+    """Return the learning rate; with "auto", logits change at the same pace for every width.
 
-    At the rate that suits a hidden layer for all epochs, the validation loss would be lowest after
-    a handful of epochs, long before accuracy is highest.
+    Early stopping of a hidden layer needs a lower rate. With the rate that suits a full training,
+    the validation loss is lowest after a few epochs, long before accuracy is highest.
     """
     if head.lr != "auto":
         return head.lr
@@ -159,21 +160,21 @@ def resolve_lr(head, n_features):
 
 
 def resolve_weight_decay(head, samples, mean, scale):
-    """Return the weight decay; "auto" looks at the samples of a linear head."""
+    """Return the weight decay; "auto" chooses that of a linear head from its samples."""
     if head.weight_decay != "auto":
         return head.weight_decay
     if head.optimizer == "adamw":
         return 0.01
     if not _is_linear(head):
         return 1e-4
-    # Views of one image are alike: with one of them left out, the others would give it away.
+    # One sample per group: the other views of an image would give away the one left out.
     _, first = np.unique(samples.group, return_index=True)
     n_groups = len(first)
     if n_groups > MAX_SAMPLES:
         first = np.random.default_rng(head._seed).choice(first, MAX_SAMPLES, replace=False)
     some = samples.take(np.sort(first))
     X = some.X if mean is None else (some.X - mean) / scale
-    # The loss of the net is a mean over samples (and labels), the penalty goes beside a sum.
+    # The penalty is for a sum of losses; the net has a mean over samples (and labels).
     n_labels = samples.y[0].size
     return choose_penalty(X, some.y, some.weight) / (n_groups * n_labels)
 
@@ -226,5 +227,5 @@ def check_batches(head, module, n_samples):
 
 
 def _name(function):
-    """Return how an error calls a class or a function."""
+    """Return the name of a class or a function for an error."""
     return getattr(function, "__name__", None) or repr(function)

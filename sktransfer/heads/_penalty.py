@@ -11,25 +11,25 @@ from sklearn.linear_model import RidgeCV
 
 __all__ = ["MAX_SAMPLES", "choose_penalty"]
 
-#: Penalties of ridge regression that are tried, on samples with a mean squared norm of one.
+#: Candidate penalties of ridge regression, for samples with a mean squared norm of one.
 STRENGTHS = 2.0 ** np.arange(-8, 6)
 
-#: More samples hardly change the choice, and cost their number cubed.
+#: More samples hardly change the choice, and the cost grows with the cube of their number.
 MAX_SAMPLES = 1000
 
 
 def choose_penalty(X, y, weight):
     """Choose the penalty of a linear head by leave-one-out accuracy of ridge regression.
 
-    `X` holds scaled embeddings, at most `MAX_SAMPLES`; `y` codes of classes, or indicators. The
-    result is the factor of half the squared norm of the weights, beside the sum of the losses.
+    `X` has at most `MAX_SAMPLES` scaled embeddings; `y` has codes of classes, or indicators. The
+    result is the factor of half the squared norm of the weights, added to the sum of the losses.
     """
     weight = weight / weight.mean()
     norm = np.average(((X - np.average(X, axis=0, weights=weight)) ** 2).sum(1), weights=weight)
     targets = y.astype(float) if y.ndim == 2 else (y[:, None] == np.unique(y)).astype(float)
-    n_classes = 2 if y.ndim == 2 else max(2, targets.shape[1])  # each label is a yes or no
-    # The loss of the head has this curvature where all classes are equally probable, the squared
-    # loss has one: it turns the penalty of the one into that of the other.
+    n_classes = 2 if y.ndim == 2 else max(2, targets.shape[1])  # each label is binary
+    # Curvature of the head's loss where all classes are equally probable. That of the squared loss
+    # is one, so this factor converts the penalty of ridge regression into that of the head.
     curvature = (1 - 1 / n_classes) / n_classes
     accuracies = []
 
@@ -48,7 +48,7 @@ def choose_penalty(X, y, weight):
         # RidgeClassifierCV(scoring="accuracy") is wrong for two classes and for several labels.
         with sklearn.config_context(enable_metadata_routing=False):
             RidgeCV(STRENGTHS * norm, scoring=score).fit(X, targets, sample_weight=weight)
-    # Smooth over neighbours, and take the middle where several strengths are equally good.
+    # Smooth over neighbors, and take the middle where several strengths are equally good.
     smooth = np.convolve(np.pad(accuracies, 1, mode="edge"), np.ones(3) / 3, mode="valid")
     best = STRENGTHS[smooth >= smooth.max() - 1e-9]
     return float(curvature * (norm or 1.0) * np.exp(np.log(best).mean()))

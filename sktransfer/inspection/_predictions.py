@@ -218,7 +218,7 @@ class PredictionGridDisplay:
                 ax.text(0, 1, "\n".join(lines), va="top", fontsize="small", parse_math=False)
             else:
                 ax.imshow(image)
-                ax.set_anchor("NW")  # the texts of a row stay on one line, whatever the shape
+                ax.set_anchor("NW")  # keeps the captions of a row aligned, for any image shape
         return self
 
     def _caption(self, number, n_letters):
