@@ -17,7 +17,7 @@ from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .augmentation import HoldsAugmentation, Views, check_augmentation, resolve_augmentation
+from .augmentation import HoldsModules, Views, check_augmentation, resolve_augmentation
 from .backbones import resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (
@@ -35,7 +35,7 @@ def _returns_rows(self):
     return self.n_views == 1 and self.n_test_views in (None, 1)
 
 
-class ImageEmbedder(HoldsAugmentation, TransformerMixin, BaseEstimator):
+class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
     An embedding is the input of the network's last layer. `fit` learns nothing from the images: it

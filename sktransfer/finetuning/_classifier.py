@@ -23,7 +23,7 @@ from .._utils._sklearn import (
     fit_context,
 )
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
-from ..augmentation import HoldsAugmentation
+from ..augmentation import HoldsModules
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import embedding_precision, fit_classifier
@@ -33,7 +33,7 @@ __all__ = ["FineTuneClassifier"]
 
 
 class FineTuneClassifier(
-    PredictsByLogits, HoldsAugmentation, TransformerMixin, ClassifierMixin, BaseEstimator
+    PredictsByLogits, HoldsModules, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
     """Classify images with a head and the upper part of a backbone, trained together.
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from networks import build, images
 from new_process import other_hashes
+from sklearn.base import clone
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from sktransfer import ImageEmbedder
+from sktransfer import FineTuneClassifier, ImageEmbedder
 from sktransfer.backbones import Preprocessing, _custom, load_backbone, resolve_backbone
 from sktransfer.exceptions import FingerprintMismatchError
 
@@ -296,6 +297,13 @@ def test_copies_of_a_module_are_not_run_again(passes):
     assert fingerprint_of(pickle.loads(pickle.dumps(module))) == expected
     assert fingerprint_of(module.train()) == fingerprint_of(module.eval()) == expected
     assert passes() == 1
+
+
+def test_clones_share_a_module_and_what_is_known_of_it():
+    module = made()
+    for estimator in (ImageEmbedder(module), FineTuneClassifier(module)):
+        assert clone(estimator).backbone is module
+        assert clone(clone(estimator)).get_params()["backbone"] is module
 
 
 def test_a_module_is_digested_once_while_it_is_unchanged(monkeypatch):
