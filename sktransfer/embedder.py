@@ -14,10 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
+from ._utils._parameters import HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .augmentation import HoldsModules, Views, check_augmentation, resolve_augmentation
+from .augmentation import Views, check_augmentation, resolve_augmentation
 from .backbones import resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (

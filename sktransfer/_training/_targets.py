@@ -4,15 +4,13 @@ Everything that depends on the kind of target is here, so that another kind is a
 the same methods.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["ClassTargets", "PredictsByLogits", "check_two_classes", "clean_labels"]
+__all__ = ["ClassTargets", "check_two_classes", "clean_labels"]
 
 
 class ClassificationLoss(nn.Module):
@@ -103,58 +101,6 @@ class ClassTargets:
         if self.multilabel:
             return ((logits > 0) == (target > 0.5)).all(dim=1).sum()
         return (logits.argmax(dim=1) == target).sum()
-
-
-class PredictsByLogits:
-    """Mixin for classifiers with ``_logits(X)`` and ``_targets()``."""
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return logits.
-
-        Parameters
-        ----------
-        X : array-like
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes), float32
-            For two classes the difference of their logits, positive for ``classes_[1]``.
-        """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if self._targets().kind == "binary" else logits
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of classes.
-
-        Parameters
-        ----------
-        X : array-like
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), float32
-            Rows that sum to one; for several labels per sample, the probability of each label.
-        """
-        logits = torch.from_numpy(self._logits(X))
-        return self._targets().probabilities(logits).numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class, or every label that is more probable than not.
-
-        Parameters
-        ----------
-        X : array-like
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator matrix.
-        """
-        logits = self._logits(X)
-        return self._targets().decide(logits)
 
 
 def check_two_classes(y, weight):

@@ -1,6 +1,5 @@
 """Several views of each image: augmentations, and a classifier that uses all views."""
 
-from ._augmentations import HoldsModules as HoldsModules
 from ._augmentations import resolve_augmentation as resolve_augmentation
 from ._multiview import MultiViewClassifier
 from ._views import Views as Views

@@ -1,17 +1,15 @@
 """Augmentations: random changes that keep the class of an image."""
 
-import copy
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from sklearn.base import BaseEstimator
 from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from .._utils._hashing import hash_value
 
-__all__ = ["Augmentation", "HoldsModules", "resolve_augmentation"]
+__all__ = ["Augmentation", "resolve_augmentation"]
 
 #: Named augmentations first shrink larger images to this shorter side, in pixels.
 SHRUNK_SIDE = 800
@@ -88,29 +86,3 @@ def resolve_augmentation(augmentation):
     steps = _STEPS[augmentation]()
     transform = v2.Compose([Shrink(SHRUNK_SIDE), *steps]) if steps else None
     return Augmentation(f"mirrored {transform!r}", transform, mirrors=True, custom=False)
-
-
-class HoldsModules:
-    """Mixin for estimators whose parameters ``backbone`` and ``augmentation`` may be modules.
-
-    Some torchvision transforms have a static method ``get_params`` with another meaning, which
-    scikit-learn mistakes for that of an estimator. A custom backbone is never changed here, so
-    clones share it: a copy of its own in each fold would have to be digested again.
-    """
-
-    def get_params(self, deep=True):
-        params = super(HoldsModules, self._without_modules()).get_params(deep=deep)
-        return params | {"backbone": self.backbone, "augmentation": self.augmentation}
-
-    get_params.__doc__ = BaseEstimator.get_params.__doc__
-
-    def __sklearn_clone__(self):
-        cloned = super(HoldsModules, self._without_modules()).__sklearn_clone__()
-        cloned.backbone = self.backbone
-        cloned.augmentation = copy.deepcopy(self.augmentation)
-        return cloned
-
-    def _without_modules(self):
-        without = copy.copy(self)
-        without.backbone = without.augmentation = None
-        return without

@@ -14,7 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .._engine import resolve_runtime
-from .._training._targets import ClassTargets, PredictsByLogits, clean_labels
+from .._training._prediction import PredictsByLogits
+from .._training._targets import ClassTargets, clean_labels
+from .._utils._parameters import HoldsModules
 from .._utils._sklearn import (
     HasMethods,
     Interval,
@@ -23,7 +25,6 @@ from .._utils._sklearn import (
     fit_context,
 )
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
-from ..augmentation import HoldsModules
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import embedding_precision, fit_classifier

@@ -14,6 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._training._prediction import PredictsByLogits
 from .._training._random import seeded
 from .._training._samples import (
     EmbeddingDataset,
@@ -24,7 +25,6 @@ from .._training._samples import (
 )
 from .._training._targets import (
     ClassTargets,
-    PredictsByLogits,
     check_two_classes,
     clean_labels,
 )

@@ -11,7 +11,7 @@ import pytest
 
 from sktransfer.cache import clear_cache
 from sktransfer.exceptions import CacheWarning, UnreadableImageError
-from sktransfer.images import _known_files, digest_images
+from sktransfer.images import _digest_memory, digest_images
 
 
 class Reader:
@@ -37,7 +37,7 @@ def digest(data):
 @pytest.fixture
 def reader(monkeypatch):
     reader = Reader()
-    monkeypatch.setattr(_known_files, "digest_image", reader)
+    monkeypatch.setattr(_digest_memory, "digest_image", reader)
     return reader
 
 
@@ -49,7 +49,7 @@ def root(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Five files, old enough to be remembered."""
-    monkeypatch.setattr(_known_files, "_RACY_SECONDS", 0.0)
+    monkeypatch.setattr(_digest_memory, "_RACY_SECONDS", 0.0)
     paths = [tmp_path / f"{number}.jpg" for number in range(5)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 10)
@@ -62,7 +62,7 @@ def where(request, root):
 
     def prepare():
         if request.param == "disk":
-            _known_files._forget(root)
+            _digest_memory._forget(root)
 
     return prepare
 
@@ -118,7 +118,7 @@ def replace(path, content):
 
 
 def test_recently_changed_files_are_not_remembered(files, root, reader, monkeypatch):
-    monkeypatch.setattr(_known_files, "_RACY_SECONDS", 2.0)
+    monkeypatch.setattr(_digest_memory, "_RACY_SECONDS", 2.0)
     os.utime(files[0], (0, 0))  # an old file by its modification time, but not by its change time
     for _ in range(2):
         digest_images(files, root)
@@ -132,7 +132,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(files, root, mon
         return digest(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_known_files, "digest_image", reader)
+        patch.setattr(_digest_memory, "digest_image", reader)
         digest_images(files[:1], root)
     assert digest_images(files[:1], root) == [digest(files[0].read_bytes())]
 
@@ -145,7 +145,7 @@ def test_without_a_root_every_file_is_read(files, reader):
 
 def test_distrust_reads_again_and_puts_right(files, root, reader, where, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(_known_files, "digest_image", lambda path: digest(b"a lie"))
+        patch.setattr(_digest_memory, "digest_image", lambda path: digest(b"a lie"))
         digest_images(files, root)
     where()
     assert digest_images(files[:1], root) == [digest(b"a lie")]
@@ -205,7 +205,7 @@ def test_a_damaged_entry_is_not_believed(files, root, reader):
     content = memory_file.read_bytes()
     wanted = digest(files[3].read_bytes())
     memory_file.write_bytes(content.replace(wanted, bytes([wanted[0] ^ 1]) + wanted[1:]))
-    _known_files._forget(root)
+    _digest_memory._forget(root)
     assert digest_images(files, root)[3] == wanted
     assert reader.read[5:] == ["3.jpg"]
 
@@ -223,11 +223,11 @@ def test_a_broken_memory_costs_one_warning(files, root, reader):
 
 
 def test_memory_is_bounded(files, root, reader, monkeypatch):
-    monkeypatch.setattr(_known_files, "_MAX_IN_MEMORY", 2)
-    monkeypatch.setattr(_known_files, "_SLICE", 2)
-    monkeypatch.setattr(_known_files, "_CHUNK", 2)
+    monkeypatch.setattr(_digest_memory, "_MAX_IN_MEMORY", 2)
+    monkeypatch.setattr(_digest_memory, "_SLICE", 2)
+    monkeypatch.setattr(_digest_memory, "_CHUNK", 2)
     for _ in range(2):
         digests = digest_images(files, root)
         assert digests == [digest(path.read_bytes()) for path in files]
-    assert len(_known_files._in_memory[str(root)]) == 2
+    assert len(_digest_memory._in_memory[str(root)]) == 2
     assert len(reader.read) == 5

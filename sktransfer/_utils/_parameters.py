@@ -1,0 +1,33 @@
+"""Parameters of estimators that are modules."""
+
+import copy
+
+from sklearn.base import BaseEstimator
+
+__all__ = ["HoldsModules"]
+
+
+class HoldsModules:
+    """Mixin for estimators whose parameters ``backbone`` and ``augmentation`` may be modules.
+
+    Some torchvision transforms have a static method ``get_params`` with another meaning, which
+    scikit-learn mistakes for that of an estimator. A custom backbone is never changed here, so
+    clones share it: a copy of its own in each fold would have to be digested again.
+    """
+
+    def get_params(self, deep=True):
+        params = super(HoldsModules, self._without_modules()).get_params(deep=deep)
+        return params | {"backbone": self.backbone, "augmentation": self.augmentation}
+
+    get_params.__doc__ = BaseEstimator.get_params.__doc__
+
+    def __sklearn_clone__(self):
+        cloned = super(HoldsModules, self._without_modules()).__sklearn_clone__()
+        cloned.backbone = self.backbone
+        cloned.augmentation = copy.deepcopy(self.augmentation)
+        return cloned
+
+    def _without_modules(self):
+        without = copy.copy(self)
+        without.backbone = without.augmentation = None
+        return without
