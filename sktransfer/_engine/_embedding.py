@@ -69,11 +69,6 @@ def embed_images(
         integers) where an image could not be read.
     failures : dict of int to UnreadableImageError
         Why an image could not be read, by its index.
-
-    Raises
-    ------
-    ValueError
-        If the output of the network has an unexpected shape or values that are not finite.
     """
     progress, runner = progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
@@ -151,18 +146,15 @@ def embed_images(
 
 def _fill(rows, missing, keys, found):
     """Fill in rows that were found, and return how many."""
-    n_filled = 0
-    for key, row in zip(keys, found, strict=True):
-        indices = missing.pop(key)
-        rows[indices] = row
-        n_filled += len(indices)
-    return n_filled
+    indices = [missing.pop(key) for key in keys]
+    for same, row in zip(indices, found, strict=True):
+        rows[same] = row
+    return sum(map(len, indices))
 
 
 def _decode(images, digests, preprocessing, views, max_pixels, item):
     """Return (key, pixels or UnreadableImageError) of the missing views of one image."""
-    index, wanted = item
-    frames = []
+    (index, wanted), frames = item, []
     try:
         pixels = decode_image(images[index], max_pixels, digests[index])
     except UnreadableImageError as error:
@@ -220,15 +212,20 @@ def _handfuls(work, rows, most, n_tasks):
 
 
 def _embed_handful(decode, network, runner, handful):
-    """Decode and embed images: the work of one thread on a CPU."""
+    """Decode and embed; the work of one thread of the pool on a CPU."""
     frames = [frame for item in handful for frame in decode(item)]
-    results = [frame for frame in frames if isinstance(frame[1], UnreadableImageError)]
-    good = [frame for frame in frames if not isinstance(frame[1], UnreadableImageError)]
+    results, good = _split(frames)
     for start in range(0, len(good), network.runtime.rows):
         keys, pixels = zip(*good[start : start + network.runtime.rows], strict=True)
         rows = runner(_stack(pixels, network.runtime.rows))
         results += zip(keys, _checked(rows, network), strict=False)
     return results
+
+
+def _split(frames):
+    """Split (key, pixels or UnreadableImageError) into the unreadable ones and the others."""
+    bad = [frame for frame in frames if isinstance(frame[1], UnreadableImageError)]
+    return bad, [frame for frame in frames if not isinstance(frame[1], UnreadableImageError)]
 
 
 def _stack(frames, rows, *, pinned=False):
@@ -265,46 +262,32 @@ def _checked(rows, network):
 
 
 def _run_on_accelerator(decode, network, runner, work, batch_size):
-    """Yield (key, row or UnreadableImageError) in order of completion."""
+    """Yield (key, row or UnreadableImageError) as they are done."""
     device, rows = network.runtime.device, network.runtime.rows
-    pinned, waiting, batch = device.startswith("cuda"), None, []
-
-    def flush():
-        """Start a batch on the device, and yield the rows of the one before it."""
-        nonlocal waiting, batch
-        previous, waiting = waiting, None
-        if batch:
-            keys, frames = zip(*batch, strict=True)
-            pixels = _stack(frames, rows, pinned=pinned)
-            # `pixels` stay referenced until the device has finished with them.
-            waiting = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
-            batch = []
-        if previous is not None:
+    pinned, running = device.startswith("cuda"), None
+    stream = _decoded_ahead(decode, work, rows)
+    while (frames := list(islice(stream, rows))) or running:
+        bad, good = _split(frames)
+        yield from bad
+        previous, running = running, None
+        if good:
+            keys, pixels = zip(*good, strict=True)
+            pixels = _stack(pixels, rows, pinned=pinned)
+            # The device works on this batch while the caller gets the one before.
+            running = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
+        if previous:
             keys, _, result = previous
             yield from zip(keys, _checked(result.cpu(), network), strict=False)
-
-    for frame in _decoded_ahead(decode, work, rows):
-        if isinstance(frame[1], UnreadableImageError):
-            yield frame
-            continue
-        batch.append(frame)
-        if len(batch) == rows:
-            yield from flush()
-    yield from flush()
-    yield from flush()
 
 
 def _decoded_ahead(decode, work, rows):
     """Yield (key, pixels or UnreadableImageError); the pool decodes a batch ahead."""
     pool, n_threads, ahead = shared_pool(), thread_share(), []
-    for group in _handfuls(work, rows, rows, 1):
-        # Slices instead of single images: never more tasks than threads.
+    for group in [*_handfuls(work, rows, rows, 1), []]:
+        # Slices instead of single images, so that no more tasks wait than there are threads.
         parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
         tasks = [pool.submit(lambda part: [decode(item) for item in part], p) for p in parts]
         for task in ahead:
             for frames in task.result():
                 yield from frames
         ahead = tasks
-    for task in ahead:
-        for frames in task.result():
-            yield from frames

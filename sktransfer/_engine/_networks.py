@@ -1,14 +1,17 @@
 """Networks that embed: frozen backbones, networks built by the caller, and plain pixels."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
 from .._utils._fork import after_fork_in_child
 from .._utils._lru import LRU
 from .._utils._threads import single_threaded_kernels, thread_share
-from ..backbones import shared_network
+from ..backbones import Preprocessing, shared_network
 from ..cache import NETWORKS
 from ._openvino import OpenVinoRunner
 from ._runtime import Runtime
@@ -33,87 +36,67 @@ def _forget_runners():
     _runners = LRU(_MAX_RUNNERS)
 
 
+@dataclass(frozen=True)
 class Network:
-    """A network that embeds; it is loaded when it first runs.
+    """A network that embeds; it is loaded when it first runs."""
 
-    Parameters
-    ----------
-    name : str
-        Name for messages.
-    fingerprint : str
-        Identifies architecture and weights: networks with equal fingerprints give equal rows.
-    n_features : int
-        Length of a row.
-    preprocessing : Preprocessing
-        How an image is fitted to the network.
-    runtime : Runtime
-        Where and how the network runs.
-    load : callable
-        Returns the ``nn.Module`` from normalized images (n, 3, S, S) to rows (n, n_features).
-    custom_module : bool, default=False
-        Whether the network is a user's module. It then runs unchanged, and no conversion is kept.
-    description : str, default=""
-        What `cache_info` shows after the name.
-    model_dir : pathlib.Path or None, default=None
-        Where OpenVINO's conversions are kept for other processes.
-    """
+    #: Name for messages.
+    name: str
+    #: Architecture and weights: networks with equal fingerprints give equal rows.
+    fingerprint: str
+    #: Length of a row.
+    n_features: int
+    #: How an image is fitted to the network.
+    preprocessing: Preprocessing
+    runtime: Runtime
+    #: Returns the `torch.nn.Module` from normalized images (n, 3, S, S) to rows (n, n_features).
+    load: Callable
+    #: Whether the network is a user's module. It then runs unchanged, and no conversion is kept.
+    custom_module: bool = False
+    #: What `cache_info` shows after the name.
+    details: str = ""
+    #: Where OpenVINO's conversions are kept for other processes.
+    model_dir: Path | None = None
 
     dtype = np.float32
 
-    def __init__(
-        self,
-        name,
-        fingerprint,
-        n_features,
-        preprocessing,
-        runtime,
-        load,
-        *,
-        custom_module=False,
-        description="",
-        model_dir=None,
-    ):
-        self.name, self.n_features, self.preprocessing = name, n_features, preprocessing
-        self.runtime, self.load, self.custom_module = runtime, load, custom_module
-        self.key = f"{fingerprint}|{preprocessing.key()}|{runtime.key()}"
-        self.description = f"{name} {description}".strip()
-        self.model_dir = model_dir
+    @property
+    def key(self):
+        return f"{self.fingerprint}|{self.preprocessing.key()}|{self.runtime.key()}"
+
+    @property
+    def description(self):
+        return f"{self.name} {self.details}"
 
     def __call__(self, pixels):
         """Return rows, on the device, for uint8 (runtime.rows, 3, S, S)."""
         return self.runner()(pixels)
 
     def runner(self):
-        """Return the runner of the network; build and load it if necessary."""
+        """Return what runs the network; it is built and loaded if necessary."""
         n_threads = thread_share() if self.runtime.engine == "openvino" else 1
         key = self.key, self.runtime.device, n_threads, self.model_dir
         # In a forked child, kernels with more than one thread would crash.
         with single_threaded_kernels():
-            return _runners.get(key, partial(self._build, n_threads))
+            return _runners.get(key, lambda: self._build(n_threads))
 
     def _build(self, n_threads):
-        if self.runtime.engine == "openvino":
-            file = None
-            if self.model_dir is not None and not self.custom_module:
-                # The layout of the pixels is part of the name.
-                digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
-                file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
-            return OpenVinoRunner(
-                self.load, self.preprocessing, self.runtime, n_threads=n_threads, file=file
+        if self.runtime.engine != "openvino":
+            return TorchRunner(
+                self.load(), self.preprocessing, self.runtime, custom_module=self.custom_module
             )
-        return TorchRunner(
-            self.load(), self.preprocessing, self.runtime, custom_module=self.custom_module
+        file = None
+        if self.model_dir is not None and not self.custom_module:
+            # Conversions for other layouts of pixels have other names.
+            digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
+            file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
+        return OpenVinoRunner(
+            self.load, self.preprocessing, self.runtime, n_threads=n_threads, file=file
         )
 
 
 class PixelNetwork:
-    """Returns the pixels that a network would get, as uint8 rows of length 3 x S x S.
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        How an image is fitted to the network.
-    """
+    """Returns the pixels that a network would get, as uint8 rows of length 3 x S x S."""
 
     dtype = np.uint8
     name = description = "pixels"
@@ -125,26 +108,14 @@ class PixelNetwork:
         self.key = f"pixels|{preprocessing.key()}"
 
     def __call__(self, pixels):
-        """Return uint8 (n, 3 * S * S)."""
         return pixels.flatten(1)
 
     def runner(self):
-        """Return the network, which needs no runner."""
         return self
 
 
 def frozen_network(spec, runtime, cache=None):
-    """Return the network of a backbone.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-        Which backbone.
-    runtime : Runtime
-        Where and how it runs.
-    cache : pathlib.Path or None, default=None
-        Cache directory, for the conversions of OpenVINO.
-    """
+    """Return the network of a `BackboneSpec`; a cache directory keeps OpenVINO's conversions."""
     return Network(
         spec.name,
         spec.fingerprint,
@@ -153,7 +124,7 @@ def frozen_network(spec, runtime, cache=None):
         runtime,
         partial(shared_network, spec),
         custom_module=spec.module is not None,
-        description=f"{spec.weights} {spec.preprocessing.image_size} px, {runtime.engine} "
+        details=f"{spec.weights} {spec.preprocessing.image_size} px, {runtime.engine} "
         f"{runtime.precision}",
         model_dir=None if cache is None else cache / NETWORKS,
     )

@@ -25,20 +25,9 @@ _inherited = []
 
 
 class OpenVinoRunner:
-    """A compiled network with one single-threaded stream per available core.
+    """A compiled network with ``n_threads`` single-threaded streams.
 
-    Parameters
-    ----------
-    load_network : callable
-        Returns the ``nn.Module`` to convert.
-    preprocessing : Preprocessing
-        Its size, mean and standard deviation.
-    runtime : Runtime
-        Its rows and precision.
-    n_threads : int
-        Number of forward passes that may run at the same time.
-    file : pathlib.Path or None
-        Where to keep the converted network, a path without suffix; None keeps nothing.
+    The converted network is kept in ``file``, a path without suffix, unless that is None.
     """
 
     def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):

@@ -11,19 +11,8 @@ __all__ = ["progress_bar"]
 def progress_bar(name, total, *, unit="image", verbose=True):
     """Provide the ``progress`` argument of `embed_images`; None unless ``verbose``.
 
-    The bar does not appear if everything is in the cache. Its rate excludes cached rows and the
-    time that loading or converting the network takes.
-
-    Parameters
-    ----------
-    name : str
-        Label of the bar.
-    total : int
-        Number of rows.
-    unit : str, default="image"
-        Unit of the bar.
-    verbose : bool or int, default=True
-        Whether to show a bar.
+    The bar of ``total`` rows does not appear if all of them are in the cache. Its rate excludes
+    cached rows and the time that loading or converting the network takes.
     """
     bar = None
 

@@ -31,17 +31,8 @@ TORCH_DTYPES = {
 class Runtime:
     """Where and how a network runs, with "auto" resolved.
 
-    Parameters
-    ----------
-    device : str
-        Such as ``"cpu"``, ``"cuda:1"`` or ``"mps"``.
-    precision : {"float32", "bfloat16", "float16"}
-        Precision of the forward pass; embeddings are always float32.
-    engine : {"torch", "openvino"}
-        What runs the network.
-    rows : int
-        Images in one forward pass. It is constant, because kernels round differently for batches
-        of different sizes. So the bits of a row depend on its image alone.
+    ``rows`` is the number of images in one forward pass. It is constant, because kernels round
+    differently for batches of different sizes: the bits of a row depend on its image alone.
     """
 
     device: str
@@ -51,7 +42,6 @@ class Runtime:
 
     @property
     def on_cpu(self):
-        """Whether the device is the CPU."""
         return self.device == "cpu"
 
     def key(self):
@@ -60,25 +50,10 @@ class Runtime:
 
 
 def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module=False):
-    """Resolve "auto" for this machine, and refuse what it cannot do.
+    """Return the `Runtime` for parameters of `ImageEmbedder`; refuse what this machine cannot do.
 
-    Parameters
-    ----------
-    device, precision, engine, batch_size
-        As in `ImageEmbedder`.
-    custom_module : bool, default=False
-        Whether the network is a user's module.
-
-    Returns
-    -------
-    Runtime
-
-    Raises
-    ------
-    MissingExtraError
-        If ``engine`` is ``"openvino"`` and OpenVINO is not installed.
-    ValueError
-        If this machine lacks the device, or device, precision and engine exclude each other.
+    MissingExtraError says that OpenVINO is not installed, ValueError that the machine lacks the
+    device, or that device, precision and engine exclude each other.
     """
     device = resolve_device(device)
     on_cpu = device == "cpu"

@@ -1,8 +1,8 @@
 """Each row is computed by one thread of one process; the others wait for it and read it.
 
-Keys fall into 64 stripes. Each stripe has a file lock, which the kernel releases when its holder
-dies. Whoever holds a stripe looks on disk again, computes what is still missing, commits and
-releases. Nobody waits for a lock while holding one, so there is no deadlock.
+Keys fall into 64 stripes. Each has a file lock, which the kernel releases when its holder dies.
+The holder looks on disk again, computes what is still missing, commits and releases. Nobody waits
+for a lock while holding one, so there is no deadlock.
 """
 
 import inspect
@@ -28,8 +28,8 @@ PATIENCE = 600.0
 #: and a lock takes a millisecond or more on a slow file system.
 N_STRIPES = 64
 
-#: Where the file system has no locks, recent versions of filelock would use files whose existence
-#: is the lock. Those outlive a killed process.
+#: On a file system without locks, recent versions of filelock would use files whose existence is
+#: the lock. Those outlive a killed process.
 _LOCK_OPTIONS = {"fallback_to_soft": False}
 if "fallback_to_soft" not in inspect.signature(BaseFileLock.__init__).parameters:
     _LOCK_OPTIONS = {}
@@ -41,10 +41,7 @@ def stripe_of(digest):
 
 
 def claims(cache, locks, keys, n_rows):
-    """Yield what others have computed and what the caller may compute, see `EmbeddingCache.claim`.
-
-    Rows that cannot be claimed, because locks fail or their holder hangs, come last.
-    """
+    """See `EmbeddingCache.claim`; rows whose locks fail or whose holder hangs come last."""
     missing = defaultdict(list)
     for key, digest in keys.items():
         missing[stripe_of(digest)].append(key)
@@ -100,13 +97,7 @@ def _look(cache, missing, stripe):
 
 
 class StripeLocks:
-    """The file locks of one cache that one call holds.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-        Directory of the lock files.
-    """
+    """The file locks in a directory that one call holds."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -116,15 +107,13 @@ class StripeLocks:
 
     def try_lock(self, stripe):
         """Lock a stripe if it is free; return whether it was."""
-        lock = self._acquire(stripe, 0)
-        if lock is not None:
+        if (lock := self._acquire(stripe, 0)) is not None:
             self._held[stripe] = lock
         return lock is not None
 
     def wait(self, stripe, seconds):
         """Wait until a stripe is free, or for some seconds."""
-        lock = self._acquire(stripe, seconds)
-        if lock is not None:
+        if (lock := self._acquire(stripe, seconds)) is not None:
             lock.release()
 
     def claim(self, stripe, keys):
@@ -144,7 +133,6 @@ class StripeLocks:
                     self._held.pop(stripe).release()
 
     def release_all(self):
-        """Release every stripe."""
         self._claimed.clear()
         while self._held:
             self._held.popitem()[1].release()

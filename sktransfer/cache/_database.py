@@ -1,8 +1,7 @@
 """One SQLite file, used by one thread during one call.
 
-A connection lives for one call, so it is never shared between threads or pickled, and almost never
-forked. ``journal_mode=DELETE`` can be read from a read-only directory; with ``synchronous=FULL`` a
-committed row survives a power cut.
+``journal_mode=DELETE`` can be read in a read-only directory; with ``synchronous=FULL`` a committed
+row survives a power cut.
 """
 
 import os
@@ -44,8 +43,7 @@ class Database:
     Parameters
     ----------
     path : pathlib.Path
-        The file, two levels below the cache directory or directly in it. It is created when the
-        first row is written.
+        The file. It is created when the first row is written.
     create_table : str
         SQL statement that creates the other table.
     meta : dict of str to str

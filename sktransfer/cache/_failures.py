@@ -1,7 +1,7 @@
 """What can go wrong with a cache, and the one warning about it.
 
-A cache that fails costs time, never a result. Every failure becomes a `Trouble`, and its user
-turns that into one `CacheWarning` per cache, cause and process.
+A cache that fails costs time, never a result: every failure becomes a `Trouble`, of which there is
+one `CacheWarning` per cache, cause and process.
 """
 
 import errno
@@ -45,14 +45,9 @@ _BY_SQLITE_CODE = {
     sqlite3.SQLITE_BUSY: "locked",
     sqlite3.SQLITE_LOCKED: "locked",
 }
-
 _BY_ERRNO = {
-    errno.ENOSPC: "full",
-    errno.EDQUOT: "full",
-    errno.EFBIG: "full",
-    errno.EROFS: "read-only",
-    errno.EACCES: "read-only",
-    errno.EPERM: "read-only",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "full"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "read-only"),
 }
 
 _warned = set()
@@ -60,15 +55,7 @@ _lock = fork_safe_lock()
 
 
 class Trouble(Exception):
-    """A cache cannot do what it was asked to do.
-
-    Parameters
-    ----------
-    cause : {"full", "read-only", "locked", "unusable"}
-        What the user can do about it depends on this.
-    detail : object
-        What exactly happened.
-    """
+    """A cache failed: ``cause`` is one of the four above, ``detail`` what exactly happened."""
 
     def __init__(self, cause, detail):
         super().__init__(cause, detail)
@@ -95,7 +82,6 @@ def trouble_from(error, path):
 
 
 def vanished():
-    """Return the trouble of a file that has disappeared."""
     return Trouble("unusable", "it was moved or deleted while in use; the next call recreates it")
 
 

@@ -33,28 +33,11 @@ _exposed = set()
 
 
 def resolve_cache_root(cache):
-    """Return the directory that the parameter ``cache`` of an estimator stands for.
+    """Return the absolute path that the parameter ``cache`` of an estimator stands for.
 
-    Parameters
-    ----------
-    cache : bool, str, os.PathLike or None
-        True for the directory that the environment variable ``SKTRANSFER_HOME`` names, or else
-        the user's cache directory; a path for that directory; None or False for no cache.
-
-    Returns
-    -------
-    pathlib.Path or None
-        Absolute path of the directory, which need not exist; None for no cache.
-
-    Raises
-    ------
-    TypeError
-        If ``cache`` is none of these.
-
-    Warns
-    -----
-    CacheWarning
-        If no directory can have that path, or if there is no home directory.
+    True is the directory that the environment variable ``SKTRANSFER_HOME`` names, or else the
+    user's cache directory. The result is None for None and False, and, with a `CacheWarning`, for
+    a path that no directory can have.
     """
     if cache is None or cache is False:
         return None

@@ -36,17 +36,7 @@ class RowMemory:
             self.misses[os.fspath(path)] += misses
 
     def copy_into(self, out, path, keys):
-        """Fill in the rows that are here and return the indices of the others.
-
-        Parameters
-        ----------
-        out : ndarray of shape (len(keys), n_features)
-            Array to fill.
-        path : path-like
-            Path of the cache.
-        keys : list of bytes or None
-            One for each row; None is never here.
-        """
+        """Fill in the rows of ``keys`` that are here and return the indices of the others."""
         with self._lock:
             found = list(map(self._cache(path).get, keys))
         others = [index for index, row in enumerate(found) if row is None]

@@ -37,7 +37,7 @@ _CHUNK = 500
 
 
 class EmbeddingCache:
-    """Rows by key, in memory and in one file on disk. Use it as a context manager, for one call.
+    """Rows by key, in memory and in one file on disk: a context manager for one call.
 
     If the disk fails, one warning is emitted, and this call continues without the disk.
 
@@ -53,13 +53,6 @@ class EmbeddingCache:
         One line for people. Its first word is the name by which `clear_cache` finds the file.
     dtype : data-type, default=float32
         Type of the rows.
-
-    Attributes
-    ----------
-    path : pathlib.Path or None
-        The file.
-    writable : bool
-        Whether rows can still be written to disk.
     """
 
     def __init__(self, root, key, n_features, *, description, dtype=np.float32):
@@ -68,8 +61,7 @@ class EmbeddingCache:
         self.readable = self.writable = root is not None
         if root is None:
             return
-        words = description.split() or ["backbone"]
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", words[0])[:60]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", description.split()[0])[:60]
         name = f"{name}-{blake2b(key.encode(), digest_size=6).hexdigest()}"
         self.path = Path(root).absolute() / EMBEDDINGS / f"{name}.sqlite"
         self._locks = StripeLocks(Path(root).absolute() / LOCKS / name)
@@ -85,15 +77,7 @@ class EmbeddingCache:
             self._database.close()
 
     def recall(self, keys, out):
-        """Fill in the rows that are in memory and return the indices of the others.
-
-        Parameters
-        ----------
-        keys : list of bytes or None
-            Key of each row; None is no key.
-        out : ndarray of shape (len(keys), n_features)
-            Array to fill.
-        """
+        """Fill in the rows that are in memory and return the indices of the others."""
         if self.root is None:
             return range(len(keys))
         others = memory.copy_into(out, self.path, keys)
@@ -120,37 +104,38 @@ class EmbeddingCache:
         Parameters
         ----------
         keys : dict of bytes to bytes
-            Keys of the missing rows. Rows with the same value are claimed together.
+            Keys of the missing rows. Those with the same value are claimed together.
         n_rows : int or None, default=None
-            How many rows to claim at a time, roughly; None claims everything at once.
+            Roughly how many rows to claim at a time; None claims all at once.
 
         Yields
         ------
         found : (list of bytes, ndarray)
-            Keys and rows that other processes have computed meanwhile.
+            Keys and rows that other processes have computed in the meantime.
         claimed : list of bytes
-            Keys that only the caller computes now, and must `write` before it asks for more.
+            Keys that only the caller computes, and must `write` before it asks for more.
         """
         if self.root is None:
-            yield ([], []), list(keys)
-        else:
-            yield from claims(self, self._locks, keys, n_rows)
+            return [(([], []), list(keys))]
+        return claims(self, self._locks, keys, n_rows)
 
     def write(self, settled):
-        """Commit rows in one transaction and give up the claims to them.
-
-        Parameters
-        ----------
-        settled : dict of bytes to (ndarray or None)
-            Key and row; None for a row that cannot be computed.
-        """
+        """Commit rows, given as {key: row or None for a failure}, and release their claims."""
+        if self.root is None or not settled:
+            return
         rows = {key: row for key, row in settled.items() if row is not None}
-        if self.root is not None and settled:
-            if rows:
-                memory.put_many(self.path, rows, np.stack(list(rows.values())))
-                self._write_to_disk({key: row.tobytes() for key, row in rows.items()})
-            memory.count(self.path, misses=len(settled))
-            self._locks.settle(settled)
+        memory.put_many(self.path, rows, rows.values())
+        memory.count(self.path, misses=len(settled))
+        if rows and self.writable:
+            sealed = [
+                (key, data := row.tobytes(), _checksum(key, data)) for key, row in rows.items()
+            ]
+            try:
+                self._check_room(sum(len(data) for _, data, _ in sealed))
+                self._database.write("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", sealed)
+            except Trouble as trouble:
+                self.stop_writing(trouble)
+        self._locks.settle(settled)
 
     def stop_writing(self, trouble):
         """Warn about a trouble, and write nothing more during this call."""
@@ -177,16 +162,6 @@ class EmbeddingCache:
             detail = f"{n_damaged} rows have wrong checksums; they are computed again"
             warn_once(self.path, Trouble("unusable", detail))
         return good
-
-    def _write_to_disk(self, rows):
-        if not self.writable:
-            return
-        try:
-            self._check_room(sum(map(len, rows.values())))
-            sealed = [(key, row, _checksum(key, row)) for key, row in rows.items()]
-            self._database.write("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", sealed)
-        except Trouble as trouble:
-            self.stop_writing(trouble)
 
     def _check_room(self, n_bytes):
         directory = self.path.parent

@@ -153,7 +153,8 @@ def test_an_accelerator_gets_full_batches(images, rows, monkeypatch):
     mixed = [*images[:5], b"no image", *images[5:]]
     found, failures = embed_images(mixed, seen, views=Rolled(3))
     assert list(failures) == [5]
-    assert sizes[:-1] == [rows] * (63 // rows) and sum(sizes) == 63
+    # The last batch and those with a view of the bad image are not full.
+    assert sum(sizes) == 63 and sum(size < rows for size in sizes) <= 3
     monkeypatch.undo()
     expected, _ = embed_images(mixed, left, views=Rolled(3))
     np.testing.assert_array_equal(found, expected)
@@ -193,8 +194,8 @@ def test_a_row_is_a_few_frames_away_from_transform(images):
         preprocessing = SMALL
 
         def forward(self, pixels):
-            if pixels.amax() > 0:
-                frames.extend(traceback.extract_stack())
+            here = traceback.extract_stack()
+            if any(frame.name == "_embed_handful" for frame in here):
                 frames.extend(
                     frame
                     for thread in sys._current_frames().values()
