@@ -135,19 +135,19 @@ def embetter(network):
 
 def decoding(network):
     """Limit: reading, decoding and resizing alone, with all threads."""
-    from sktransfer._utils._threads import map_unordered, single_threaded_kernels
+    from sktransfer._utils._threads import shared_pool, single_threaded_kernels
     from sktransfer.images import decode_image, fit_to_network
 
     how = spec_of(network).preprocessing
 
+    def read(group):
+        for file in group:
+            fit_to_network(decode_image(file), how)
+
     def run(files):
         with single_threaded_kernels():
             groups = [files[start : start + 4] for start in range(0, len(files), 4)]
-            read = map_unordered(
-                lambda group: [fit_to_network(decode_image(f), how) for f in group], groups, 32
-            )
-            for _ in read:
-                pass
+            list(shared_pool().map(read, groups))
 
     return run
 

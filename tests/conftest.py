@@ -1,4 +1,4 @@
-"""What every test gets: a store of its own, no network, a fair share of the cores."""
+"""What every test gets: its own cache, no network, a fair share of the cores."""
 
 import ipaddress
 import os
@@ -65,8 +65,8 @@ def session_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory, monkeypatch):
-    """Give each test an empty store; returns its folder."""
-    folder = tmp_path_factory.mktemp("store")
+    """Give each test an empty cache, and return its directory."""
+    folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
     return folder
 
