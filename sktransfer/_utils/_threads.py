@@ -9,13 +9,14 @@ more threads than there are cores.
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from queue import SimpleQueue
 
 import joblib
 import torch
+
+from ._fork import after_fork_in_child
 
 _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
@@ -25,16 +26,12 @@ _generators = threading.RLock()
 _forked = False
 
 
+@after_fork_in_child
 def _reset():
-    """Reset locks and pools in a forked child."""
     global _lock, _callers, _generators, _forked
     _lock, _callers, _generators = threading.Lock(), 0, threading.RLock()
     _forked = True
     _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has neither this nor fork
-    os.register_at_fork(after_in_child=_reset)
 
 
 def thread_share():
@@ -115,28 +112,3 @@ def own_generators(devices=()):
     """
     with _generators, torch.random.fork_rng(devices):
         yield
-
-
-def map_unordered(function, tasks, limit):
-    """Yield ``function(task)`` for each task, in order of completion, ``limit`` tasks at a time.
-
-    ``tasks`` is iterated only when there is room, so memory stays bounded. An exception in
-    ``function`` is raised here, after the running tasks have ended.
-    """
-    pool, running, done, tasks = shared_pool(), set(), SimpleQueue(), iter(tasks)
-    try:
-        while True:
-            while len(running) < limit and (task := next(tasks, None)) is not None:
-                future = pool.submit(function, task)
-                running.add(future)
-                # `concurrent.futures.wait` would lock all running futures each time one is done.
-                future.add_done_callback(done.put)
-            if not running:
-                return
-            future = done.get()
-            running.remove(future)
-            yield future.result()
-    finally:
-        for future in running:
-            future.cancel()
-        wait(running)
