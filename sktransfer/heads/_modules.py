@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from .._utils._threads import usable_kernels
+
 __all__ = ["ACTIVATIONS", "Head", "build_head", "has_batch_norm"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -60,7 +62,7 @@ def has_batch_norm(network):
 def _check_outputs(network, n_features, n_outputs):
     training = network.training
     network.eval()
-    with torch.inference_mode():
+    with usable_kernels(), torch.inference_mode():
         logits = network(torch.zeros(2, n_features))
     network.train(training)
     shape = tuple(getattr(logits, "shape", ()))
