@@ -46,10 +46,10 @@ options.output.mkdir(parents=True, exist_ok=True)
 
 def write_shapes(folder):
     """Write labeled training images and a table of their ids, and unlabeled test images."""
-    shapes = make_shapes(160, random_state=0)
+    shapes = make_shapes(200, random_state=0)
     rows = []
     for number, (image, name) in enumerate(zip(shapes.data, shapes.target, strict=True)):
-        part = "train" if number < 120 else "test"
+        part = "train" if number < 160 else "test"
         (folder / part).mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / part / f"{number:05}.jpg")
         if part == "train":
