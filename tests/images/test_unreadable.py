@@ -267,7 +267,7 @@ def quantized():
         (lambda: np.zeros((4, 4), dtype="datetime64[s]"), "dtype datetime64"),
         (lambda: Image.new("RGB", (4, 4)).close, "not an image"),
     ],
-    ids=str,
+    ids=["path", "memoryview", "quantized", "object", "datetime", "method"],
 )
 def test_an_odd_object_is_one_unreadable_image(tmp_path, make, reason):
     good = np.zeros((4, 4), dtype=np.uint8)
