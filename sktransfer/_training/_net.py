@@ -189,7 +189,7 @@ class Net(NeuralNetClassifier):
                 if self.stop_:
                     return self
                 self.epoch_, start = number, perf_counter()
-                seed_epoch(self.seed, number)
+                seed_epoch(self.seed, number, self.device)
                 self.notify("on_epoch_begin", **datasets)
                 if number > 0:
                     self.history.record("lr", self.optimizer_.param_groups[0]["lr"])

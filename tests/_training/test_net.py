@@ -53,7 +53,7 @@ def test_a_process_forked_while_another_thread_trains_can_train():
 def test_an_epoch_has_its_own_random_numbers():
     def draw(seed, epoch):
         with seeded(99, "cpu"):
-            seed_epoch(seed, epoch)
+            seed_epoch(seed, epoch, "cpu")
             return torch.rand(1).item()
 
     assert draw(0, 1) == draw(0, 1)
