@@ -19,10 +19,6 @@ from ._torch import NormalizedNetwork
 
 __all__ = ["OpenVinoRunner"]
 
-#: Parts of runners that a child inherited. OpenVINO would wait forever for the threads of the
-#: parent if it destroyed them.
-_inherited = []
-
 
 class OpenVinoRunner:
     """A compiled network with ``n_threads`` single-threaded streams.
@@ -50,11 +46,10 @@ class OpenVinoRunner:
                 "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bfloat16" else "f32",
                 "ENABLE_CPU_PINNING": False,
             }
-            self._compiled = core.compile_model(model, "CPU", settings)
-        self._pid, self._tensor = os.getpid(), openvino.Tensor
-        self._requests = queue.SimpleQueue()
+            compiled = core.compile_model(model, "CPU", settings)
+        self._tensor, self._requests = openvino.Tensor, queue.SimpleQueue()
         for _ in range(n_threads):
-            self._requests.put(self._compiled.create_infer_request())
+            self._requests.put(compiled.create_infer_request())
 
     def __call__(self, pixels):
         """Return float32 rows for uint8 (rows, 3, S, S)."""
@@ -67,10 +62,6 @@ class OpenVinoRunner:
         finally:
             self._requests.put(request)
         return torch.from_numpy(rows)
-
-    def __del__(self):
-        if getattr(self, "_pid", os.getpid()) != os.getpid():
-            _inherited.append((self._compiled, self._requests))
 
 
 class _ChannelsSecond(nn.Module):

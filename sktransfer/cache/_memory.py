@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter, OrderedDict
+from itertools import repeat
 
 import numpy as np
 
@@ -11,19 +12,18 @@ from ._location import memory_limit
 __all__ = ["RowMemory", "memory"]
 
 #: Approximate overhead of a row in Python, in bytes.
-_OVERHEAD = 350
+_OVERHEAD = 250
 
 
 class RowMemory:
-    """Rows in memory, at most `memory_limit` bytes.
+    """Rows in memory, at most `memory_limit` bytes; the least recently used caches go first.
 
-    The oldest rows of the least recently used cache go first. Caches are known by their path as
-    text, because comparing paths of `pathlib` is slow.
+    The rows of a cache are one array, so thousands are copied at once. Caches are known by their
+    path as text, because comparing paths of `pathlib` is slow.
     """
 
     def __init__(self):
-        # {path of a cache: {key: row}}: caches in the order of their use, rows of their arrival
-        self._caches = OrderedDict()
+        self._caches = OrderedDict()  # {path: ({key: index}, array)}, least recently used first
         self._lock = fork_safe_lock()
         self.n_bytes = 0
         #: {path of a cache: number of rows} that were in the cache, and that were computed.
@@ -38,42 +38,52 @@ class RowMemory:
     def copy_into(self, out, path, keys):
         """Fill in the rows of ``keys`` that are here and return the indices of the others."""
         with self._lock:
-            found = list(map(self._cache(path).get, keys))
-        others = [index for index, row in enumerate(found) if row is None]
-        if keys and not others:
-            np.concatenate(found, out=out.reshape(-1))  # much faster than one by one
-            return []
-        for index, row in enumerate(found):
-            if row is not None:
-                out[index] = row
-        return others
+            places, rows = self._use(os.fspath(path))
+            found = np.fromiter(map(places.get, keys, repeat(-1)), np.int64, len(keys))
+        here = np.flatnonzero(found >= 0)
+        if 0 < len(here) == len(out):  # the usual case, without copies in between
+            rows.take(found, axis=0, out=out, mode="clip")
+        elif len(here):
+            out[here] = rows[found[here]]
+        return np.flatnonzero(found < 0).tolist()
 
     def put_many(self, path, keys, rows):
         """Keep copies of rows."""
+        path, limit = os.fspath(path), memory_limit()
         with self._lock:
-            known = self._cache(path)
-            for key, row in zip(keys, rows, strict=True):
-                self.n_bytes += (key not in known) * (row.nbytes + _OVERHEAD)
-                known[key] = row.copy()
-            limit = memory_limit()
-            while self.n_bytes > limit:
-                path, oldest = next(iter(self._caches.items()))
-                if oldest:
-                    self.n_bytes -= oldest.popitem(last=False)[1].nbytes + _OVERHEAD
-                else:
-                    del self._caches[path]
+            known, _ = self._use(path)
+            new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+            n_bytes = sum(row.nbytes + _OVERHEAD for row in new.values())
+            while self.n_bytes and self.n_bytes + n_bytes > limit:
+                self._drop(next(iter(self._caches)))
+            if not new or n_bytes > limit:
+                return
+            places, kept = self._use(path)
+            start, stop = len(places), len(places) + len(new)
+            if stop > len(kept):
+                like = next(iter(new.values()))
+                grown = np.empty((2 * stop, len(like)), like.dtype)
+                grown[:start] = kept[:start] if start else 0
+                kept = grown
+            kept[start:stop] = list(new.values())
+            places.update(zip(new, range(start, stop), strict=True))
+            self._caches[path] = places, kept
+            self.n_bytes += n_bytes
 
     def forget(self, path):
         """Drop all rows of one cache."""
         with self._lock:
-            for row in self._caches.pop(os.fspath(path), {}).values():
-                self.n_bytes -= row.nbytes + _OVERHEAD
+            self._drop(os.fspath(path))
 
-    def _cache(self, path):
+    def _use(self, path):
         """Return the rows of a cache, which is then the most recently used one."""
-        known = self._caches.setdefault(os.fspath(path), OrderedDict())
-        self._caches.move_to_end(os.fspath(path))
-        return known
+        entry = self._caches.setdefault(path, ({}, np.empty((0, 0))))
+        self._caches.move_to_end(path)
+        return entry
+
+    def _drop(self, path):
+        places, rows = self._caches.pop(path, ({}, ()))
+        self.n_bytes -= len(places) * (rows[0].nbytes + _OVERHEAD) if places else 0
 
 
 memory = RowMemory()

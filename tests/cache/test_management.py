@@ -109,7 +109,7 @@ def test_clear_leaves_the_databases_of_others(tmp_path):
     for path in others:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE customers (name TEXT)")
-    with pytest.warns(CacheWarning, match="not written"):
+    with pytest.warns(CacheWarning, match="did not write"):
         sktransfer.clear_cache(cache=tmp_path)
     assert sorted(tmp_path.rglob("*.sqlite")) == sorted(others)
 
