@@ -239,6 +239,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             self.seed_ = int(self.random_state)
         else:
             self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if self.augmentation is not None:
+            resolve_augmentation(self.augmentation)
         if not _returns_rows(self):
             check_augmentation(self._views(self.n_views).augmentation, images, self.max_pixels)
         return self

@@ -139,6 +139,8 @@ def embed_images(
                             settled = {}
             finally:
                 kept.write(settled)
+    if missing:  # never return memory that nothing was written to
+        raise RuntimeError(f"{len(missing)} embeddings were not computed. Please report this.")
     if views is not None:
         rows = rows.reshape(len(images), n_views, network.n_features)
     return rows, dict(sorted(failures.items()))

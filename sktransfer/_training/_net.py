@@ -78,7 +78,7 @@ class Net(NeuralNetClassifier):
         hidden = ("batches", "_batch_count", "_best")  # bookkeeping of skorch
         return [
             {
-                name: float(value) if isinstance(value, np.floating) else value
+                name: value.item() if isinstance(value, np.generic) else value
                 for name, value in row.items()
                 if not name.endswith(hidden)
             }
@@ -200,7 +200,8 @@ class Net(NeuralNetClassifier):
                 self.notify("on_epoch_end", **datasets)
         except KeyboardInterrupt:
             self.interrupted_ = True
-            if "seconds" not in self.history[-1]:  # the epoch was not trained to its end
+            # The epoch was not trained to its end.
+            if self.history and "seconds" not in self.history[-1]:
                 del self.history[-1]
         return self
 

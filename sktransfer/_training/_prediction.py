@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._utils._threads import usable_kernels
+
 __all__ = ["PredictsByLogits"]
 
 
@@ -41,7 +43,8 @@ class PredictsByLogits:
             Rows that sum to one; for several labels per sample, the probability of each label.
         """
         logits = torch.from_numpy(self._logits(X))
-        return self._targets().probabilities(logits).numpy()
+        with usable_kernels():
+            return self._targets().probabilities(logits).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class, or every label that is more probable than not.

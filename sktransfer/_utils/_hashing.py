@@ -39,7 +39,7 @@ def hash_value(value):
     """
     try:
         return _Hasher(hash_name="sha1").hash(value)
-    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
         reason = str(error.args[0] if error.args else error).strip()
         raise ValueError(f"no stable key describes it ({reason})") from error
 

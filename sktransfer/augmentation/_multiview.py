@@ -329,7 +329,8 @@ def _flatten(X, y, params):
     params, X_val = dict(params), params.get("X_val")
     if _n_views(X_val) is not None:
         params["X_val"] = _rows(X_val)
-        params["y_val"] = np.repeat(params["y_val"], _n_views(X_val), axis=0)
+        if params.get("y_val") is not None:
+            params["y_val"] = np.repeat(params["y_val"], _n_views(X_val), axis=0)
     if _n_views(X) is None:
         return X, y, params
     check_consistent_length(X, y)

@@ -34,7 +34,7 @@ def building(random):
     with own_generators(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say about their own constructors
         if random:
-            torch.manual_seed(RANDOM_SEED)
+            torch.default_generator.manual_seed(RANDOM_SEED)  # a GPU's generators stay as they are
             yield
         else:
             with _SkipInitialization():

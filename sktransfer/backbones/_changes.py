@@ -2,7 +2,6 @@
 
 from types import FunctionType
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -94,6 +93,9 @@ def _value_state(value, seen):
         return tensors_state(value), _attributes_state(value, seen)
     if isinstance(value, torch.Tensor):
         return _tensor_state(value)
-    if isinstance(value, np.ndarray):
+    if callable(value):
+        return repr(value)
+    try:
         return hash_value(value)
-    return repr(value)
+    except ValueError:
+        return repr(value)

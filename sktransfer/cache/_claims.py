@@ -48,10 +48,10 @@ def claims(cache, locks, keys, n_rows):
     # Workers start at different stripes, so they rarely compete for one.
     start = secrets.randbelow(N_STRIPES) if n_rows else 0
     missing = {s: missing[s] for s in sorted(missing, key=lambda s: (s - start) % N_STRIPES)}
-    deadline = time.monotonic() + PATIENCE
+    deadline, claimed = time.monotonic() + PATIENCE, []
     try:
         while missing and cache.writable:
-            claimed, before = [], _count(missing)
+            before = _count(missing)
             for stripe in list(missing):
                 if not cache.writable or (n_rows and len(claimed) >= n_rows):
                     break
@@ -67,6 +67,7 @@ def claims(cache, locks, keys, n_rows):
                 missing = {stripe_of(keys[rest[0]]): rest, **missing}
             if claimed:
                 yield ([], []), claimed
+                claimed = []
             elif missing and _count(missing) == before:
                 stripe = next(iter(missing))
                 locks.wait(stripe, GLANCE)
@@ -80,7 +81,8 @@ def claims(cache, locks, keys, n_rows):
     except Trouble as trouble:
         locks.release_all()
         cache.stop_writing(trouble)
-    if missing and (rest := [key for left in missing.values() for key in left]):
+    # What was claimed when a lock failed has not been handed out yet.
+    if rest := [*claimed, *(key for left in missing.values() for key in left)]:
         yield ([], []), rest
 
 

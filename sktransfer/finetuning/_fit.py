@@ -101,8 +101,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     if precision == "auto" and runtime.device.startswith("cuda"):
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     runtime = resolve_runtime(params.device, embedding_precision(precision), "torch")
-    lower, upper = split_backbone(shared_network(spec), n_stages)
-    network, shape = frozen_part(lower, spec, runtime, n_stages)
+    with usable_kernels():
+        lower, upper = split_backbone(shared_network(spec), n_stages)
+        network, shape = frozen_part(lower, spec, runtime, n_stages)
     model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
     codes = targets.encode(y)
     factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])

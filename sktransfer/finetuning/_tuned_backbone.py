@@ -1,11 +1,13 @@
 """The tuned backbone of a fitted classifier."""
 
+import copy
 from contextlib import contextmanager
 
 from torch import nn
 
 from .._engine import Network, embed_images, progress_bar
 from .._utils._hashing import hash_value
+from .._utils._threads import usable_kernels
 from ..backbones import shared_network, split_backbone
 from ..exceptions import ImageReadError
 from ..images import image_problems
@@ -38,10 +40,15 @@ class TunedBackbone:
         self.digest = hash_value([n_stages, upper.state_dict()])
 
     def network(self):
-        """Return the whole network, from normalized images to embeddings, on the CPU."""
+        """Return a copy of the whole network, from normalized images to embeddings, on the CPU."""
+        with usable_kernels():
+            return copy.deepcopy(self._network())
+
+    def _network(self):
         if self.is_whole:
             return self.upper
-        lower, _ = split_backbone(shared_network(self.spec), self.n_stages)
+        with usable_kernels():
+            lower, _ = split_backbone(shared_network(self.spec), self.n_stages)
         # One flat sequence, so that the stages can be told apart again.
         return nn.Sequential(*lower, *self.upper).eval()
 
@@ -53,7 +60,7 @@ class TunedBackbone:
             self.spec.n_features,
             self.spec.preprocessing,
             runtime,
-            self.network,
+            self._network,
             custom_module=self.spec.module is not None,
         )
         with progress_bar(network.name, len(images), verbose=verbose) as progress:

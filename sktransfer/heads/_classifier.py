@@ -357,6 +357,13 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
             valid = Samples(X_val, targets.encode(y_val), even, np.arange(len(X_val)))
         elif self.validation_splitter is not None:
             first, second = _first_split(self.validation_splitter, X, y, groups)
+            if np.intersect1d(group[first], group[second]).size:
+                raise ValueError(
+                    f"validation_splitter={self.validation_splitter!r} puts samples of one group, "
+                    "such as views of one image, on both sides. Pass a splitter that keeps groups "
+                    "together, such as GroupShuffleSplit, or use early_stopping=True with "
+                    "validation_fraction."
+                )
             train, valid = train.take(first), train.take(second)
         train, valid = self._weighted(train, valid, targets)
         if valid is None and self.early_stopping:
@@ -435,6 +442,9 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
             net = self._update_net()
         self._train(net, samples, None, epochs=1)
         return self
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "net_")  # a fit that fails leaves no net
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

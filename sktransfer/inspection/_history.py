@@ -186,7 +186,7 @@ def _find_trained(estimator):
         check_is_fitted(estimator)
     if hasattr(estimator, "history_"):
         # Without trainable stages, fine-tuning trains its head only.
-        return estimator if estimator.history_ else estimator.head_
+        return estimator if estimator.history_ else getattr(estimator, "head_", estimator)
     if isinstance(estimator, Pipeline):
         return _find_trained(estimator.steps[-1][1])
     for name in ("best_estimator_", "estimator_"):

@@ -85,7 +85,7 @@ def _parts_of(estimator):
         tuned = estimator.backbone_
         if tuned is None:
             return [*embedder, *head], shape
-        network = copy.deepcopy(tuned.network()).requires_grad_(False)
+        network = tuned.network().requires_grad_(False)
         for _, stage in backbone_stages(network)[-tuned.n_stages :]:
             stage.requires_grad_(True)
         return [("backbone", network), *head], shape

@@ -156,6 +156,11 @@ def test_wrong_augmentations_are_refused_in_fit(shapes, case):
         embedder.fit(shapes.data)
 
 
+def test_an_unknown_augmentation_is_refused_also_with_one_view(shapes):
+    with pytest.raises(ValueError, match="did you mean 'flip'"):
+        ImageEmbedder(augmentation="flipp").fit(shapes.data)
+
+
 def test_views_need_an_augmentation(shapes):
     for views in ({"n_views": 2}, {"n_test_views": 2}):
         with pytest.raises(ValueError, match=r'Pass augmentation="crop"'):

@@ -373,3 +373,25 @@ def test_the_probe_leaves_the_random_state_alone():
     made(Noisy)
     assert torch.equal(torch.random.get_rng_state(), expected)
     assert before is not None
+
+
+class Settings:
+    """Has a repr that tells nothing, as most objects do."""
+
+    def __init__(self):
+        self.scale, self.table = 1.0, np.ones(5000)
+
+    def __repr__(self):
+        return "Settings()"
+
+
+@pytest.mark.parametrize("name", ["scale", "table"])
+def test_a_change_inside_a_held_object_is_noticed(name):
+    module = made()
+    module.settings = Settings()
+    before = fingerprint_of(module)
+    value = getattr(module.settings, name)
+    setattr(module.settings, name, value * 3)
+    assert fingerprint_of(module) != before
+    setattr(module.settings, name, value)
+    assert fingerprint_of(module) == before

@@ -1,6 +1,7 @@
 """Rows are looked up, computed once and kept; nothing fails here and no other process runs."""
 
 import gc
+import itertools
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,10 @@ import pytest
 from cache_worker import look_up_or_compute
 
 from sktransfer.cache import EmbeddingCache, cache_info
+from sktransfer.cache._claims import StripeLocks
+from sktransfer.cache._failures import Trouble
 from sktransfer.cache._memory import RowMemory, memory
-from sktransfer.exceptions import UnreadableImageError
+from sktransfer.exceptions import CacheWarning, UnreadableImageError
 
 WIDTH = 8
 
@@ -116,6 +119,22 @@ def test_failures_are_nan_reported_and_tried_again(cache):
     assert network.computed == [1]
     assert failures == {}
     assert rows.tobytes() == rows_of([0, 1, 2, 1]).tobytes()
+
+
+@pytest.mark.parametrize("share_work", [False, True])
+def test_a_lock_that_fails_midway_costs_no_row(cache, monkeypatch, share_work):
+    acquire, n_calls = StripeLocks._acquire, itertools.count(1)
+
+    def failing(self, stripe, seconds):
+        if next(n_calls) >= 3:
+            raise Trouble("unusable", "too many open files")
+        return acquire(self, stripe, seconds)
+
+    monkeypatch.setattr(StripeLocks, "_acquire", failing)
+    with pytest.warns(CacheWarning, match="too many open files"):
+        rows, failures, network = embed(cache, range(60), share_work=share_work)
+    assert rows.tobytes() == rows_of(range(60)).tobytes()
+    assert failures == {} and sorted(network.computed) == list(range(60))
 
 
 def test_no_rows(cache):

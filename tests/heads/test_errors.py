@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import make_multilabel_classification
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import ShuffleSplit
 
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier
@@ -196,5 +197,22 @@ def test_a_head_whose_fit_failed_is_not_fitted(blobs):
     head = HeadClassifier(max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="0 sample"):
         head.fit(X, y > 1, X_val=X[:0], y_val=y[:0])
+    with pytest.raises(NotFittedError):
+        head.predict(X)
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_a_splitter_that_parts_a_group_is_refused(blobs):
+    X, y = blobs
+    head = HeadClassifier(validation_splitter=ShuffleSplit(1, random_state=0), max_epochs=1)
+    with pytest.raises(ValueError, match=r"samples of one group.*"):
+        head.fit(X, y, groups=np.arange(len(X)) // 2)
+
+
+def test_a_fit_that_fails_leaves_an_unfitted_head(blobs):
+    X, y = blobs
+    head = HeadClassifier(max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError):
+        head.set_params(lr_schedule_params={"nonsense": 1}).fit(X, y)
     with pytest.raises(NotFittedError):
         head.predict(X)
