@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from numbers import Integral
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import column_or_1d
 
-from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
-from ..exceptions import UnreadableImageError
-from ..images import check_images, decode_image
+from ..images import check_images
+from ._grid import draw_grid, thumbnail
 
 __all__ = ["PredictionGridDisplay"]
 
-_THUMBNAIL = 192  # pixels of the longer side
-_CELL = (2.3, 2.5)  # inches, with three lines of text
-_LETTERS_PER_INCH = 13  # of the small font, with some room to the next cell
 _RIGHT, _WRONG = "#1a7a3c", "#b3261e"
 
 
@@ -172,7 +166,7 @@ class PredictionGridDisplay:
                 indices = indices[np.argsort(-confidence[indices], kind="stable")]
         indices = indices[:max_images]
         display = cls(
-            images=[_thumbnail(images[index]) for index in indices],
+            images=[thumbnail(images[index]) for index in indices],
             y_pred=y_pred[indices],
             y_true=None if y_true is None else y_true[indices],
             confidence=None if confidence is None else confidence[indices],
@@ -195,60 +189,20 @@ class PredictionGridDisplay:
         PredictionGridDisplay
             The display itself.
         """
-        plt = import_optional("matplotlib.pyplot", "report", "PredictionGridDisplay")
-        check_scalar(n_cols, "n_cols", Integral, min_val=1)
-        n_cols = min(n_cols, len(self.images))
-        n_rows = -(-len(self.images) // n_cols)
-        if figure is None:
-            size = (_CELL[0] * n_cols, _CELL[1] * n_rows)
-            figure = plt.figure(figsize=size, layout="constrained")
-        self.figure_, self.axes_ = figure, figure.subplots(n_rows, n_cols, squeeze=False)
-        width = figure.bbox.width / figure.dpi
-        if figure.get_layout_engine() is None:
-            width *= figure.subplotpars.right - figure.subplotpars.left
-        n_letters = int(_LETTERS_PER_INCH * width / n_cols)
-        for ax in self.axes_.flat:
-            ax.set_axis_off()
-        for number, (ax, image) in enumerate(zip(self.axes_.flat, self.images, strict=False)):
-            # A dollar sign in a name or a reason does not begin a formula.
-            text, color = self._caption(number, n_letters)
-            ax.set_title(text, color=color, loc="left", fontsize="small", parse_math=False)
-            if isinstance(image, str):
-                lines = wrap(f"cannot be read: {image}", n_letters, max_lines=8, placeholder="…")
-                ax.text(0, 1, "\n".join(lines), va="top", fontsize="small", parse_math=False)
-            else:
-                ax.imshow(image)
-                ax.set_anchor("NW")  # keeps the captions of a row aligned, for any image shape
+        captions, colors = zip(*map(self._caption, range(len(self.images))), strict=True)
+        self.figure_, self.axes_ = draw_grid(
+            self.images, captions, figure, n_cols, "PredictionGridDisplay", colors
+        )
         return self
 
-    def _caption(self, number, n_letters):
-        """Return the text above an image, as many lines for each, and its color."""
+    def _caption(self, number):
+        """Return the lines above an image, as many for each, and their color."""
         predicted, color = self.y_pred[number], "black"
-        lines = [_line("predicted", predicted, n_letters)]
+        lines = [("predicted", predicted)]
         if self.y_true is not None:
             true = self.y_true[number]
-            lines.append(_line("true", true, n_letters))
+            lines.append(("true", true))
             color = _RIGHT if predicted == true else _WRONG
         if self.confidence is not None:
-            lines.append(f"confidence: {self.confidence[number]:.0%}")
-        return "\n".join(lines), color
-
-
-def _line(label, name, n_letters):
-    """Return a labeled name, cut in the middle: names of classes often differ at the end."""
-    name, n_letters = " ".join(str(name).split()), max(5, n_letters - len(label) - 2)
-    if len(name) > n_letters:
-        end = n_letters // 3
-        name = f"{name[: n_letters - end - 1]}…{name[-end:]}"
-    return f"{label}: {name}"
-
-
-def _thumbnail(image):
-    """Return the pixels of an image, small enough to draw, or why it cannot be read."""
-    try:
-        pixels = decode_image(image)
-    except UnreadableImageError as error:
-        return str(error)
-    thumbnail = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return np.asarray(thumbnail)
+            lines.append(("confidence", f"{self.confidence[number]:.0%}"))
+        return lines, color

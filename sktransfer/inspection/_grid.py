@@ -1,0 +1,193 @@
+"""Grids of images with lines of text above each."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from .._utils._optional import import_optional
+from .._utils._typing import ArrayLike, Images, Seed
+from ..augmentation import Views, resolve_augmentation
+from ..exceptions import UnreadableImageError
+from ..images import check_images, decode_image, digest_image
+
+__all__ = ["ImageGridDisplay", "draw_grid", "thumbnail"]
+
+_CELL, _LINE = (2.3, 2.0), 0.17  # inches; height without text, and that of a line
+_LETTERS_PER_INCH = 13  # of the small font, with some room to the next cell
+
+
+class ImageGridDisplay:
+    """Grid of images with a few lines of text above each.
+
+    Create it with :meth:`from_data` or :meth:`from_augmentation`.
+
+    Parameters
+    ----------
+    images : list of (ndarray of shape (H, W, 3) and dtype uint8, or str)
+        Thumbnails; a text is the reason why an image cannot be read.
+    captions : list of list of (str, object)
+        The lines above each image: pairs of a label and a value.
+    indices : ndarray of shape (n_shown,) or None, default=None
+        Rows of the images in ``X``.
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+        The figure.
+    axes_ : ndarray of matplotlib.axes.Axes
+        The cells, of shape (n_rows, n_cols); those beyond the last image are hidden.
+
+    Examples
+    --------
+    >>> from sktransfer.datasets import make_shapes
+    >>> from sktransfer.inspection import ImageGridDisplay
+    >>> shapes = make_shapes(n_samples=40, random_state=0)
+    >>> ImageGridDisplay.from_data(shapes.data, shapes.target, max_images=10).axes_.shape
+    (2, 5)
+    """
+
+    def __init__(self, *, images, captions, indices=None):
+        self.images = images
+        self.captions = captions
+        self.indices = indices
+
+    @classmethod
+    def from_data(
+        cls, X: Images, y: ArrayLike | None = None, *, max_images: int = 20, random_state: Seed = 0
+    ) -> ImageGridDisplay:
+        """Draw a random sample of a data set.
+
+        Parameters
+        ----------
+        X : array-like of images
+            Images, see :func:`~sktransfer.images.check_images`.
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels. With labels, the sample has one image of each class, then a second one, and so
+            on, and is sorted by class.
+        max_images : int, default=20
+            Maximum number of images.
+        random_state : int, RandomState instance or None, default=0
+            Determines the sample.
+
+        Returns
+        -------
+        ImageGridDisplay
+            The display.
+        """
+        images = check_images(X)
+        check_consistent_length(images, y)
+        indices = check_random_state(random_state).permutation(len(images))
+        if y is not None:
+            y = column_or_1d(y)
+            turns = np.empty(len(y), int)  # 0 for the first image of a class, 1 for the second
+            for label in np.unique(y):
+                of_class = indices[y[indices] == label]
+                turns[of_class] = np.arange(len(of_class))
+            indices = indices[np.argsort(turns[indices], kind="stable")]
+        indices = indices[: check_scalar(max_images, "max_images", Integral, min_val=1)]
+        if y is not None:
+            indices = indices[np.argsort(y[indices], kind="stable")]
+        captions = [[("", index if y is None else y[index])] for index in indices]
+        shown = [thumbnail(images[index]) for index in indices]
+        return cls(images=shown, captions=captions, indices=indices).plot()
+
+    @classmethod
+    def from_augmentation(
+        cls, image: Any, augmentation: Any = "crop", *, n_views: int = 10, random_state: int = 0
+    ) -> ImageGridDisplay:
+        """Draw the views of one image.
+
+        Parameters
+        ----------
+        image : path, bytes, PIL.Image.Image, ndarray or torch.Tensor
+            One image.
+        augmentation, n_views, random_state : optional
+            As for :class:`~sktransfer.ImageEmbedder`, which then uses the same views.
+
+        Returns
+        -------
+        ImageGridDisplay
+            The display.
+        """
+        views = Views(resolve_augmentation(augmentation), n_views, random_state)
+        pixels, digest = decode_image(image), digest_image(image)
+        shown = [thumbnail(views.apply(pixels, digest, view)) for view in range(n_views)]
+        captions = [[("view", view)] for view in range(n_views)]
+        return cls(images=shown, captions=captions).plot()
+
+    def plot(self, figure: Any = None, *, n_cols: int = 5) -> ImageGridDisplay:
+        """Draw the images.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
+            Figure to draw in; None creates one.
+        n_cols : int, default=5
+            Number of columns.
+
+        Returns
+        -------
+        ImageGridDisplay
+            The display itself.
+        """
+        name = type(self).__name__
+        self.figure_, self.axes_ = draw_grid(self.images, self.captions, figure, n_cols, name)
+        return self
+
+
+def draw_grid(images, captions, figure, n_cols, needed_by, colors=None):
+    """Draw thumbnails with their captions, in colors or black; return the figure and its axes."""
+    plt = import_optional("matplotlib.pyplot", "report", needed_by)
+    check_scalar(n_cols, "n_cols", Integral, min_val=1)
+    n_cols = min(n_cols, len(images))
+    n_rows = -(-len(images) // n_cols)
+    if figure is None:
+        height = _CELL[1] + _LINE * max(map(len, captions))
+        figure = plt.figure(figsize=(_CELL[0] * n_cols, height * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_cols, squeeze=False)
+    width = figure.bbox.width / figure.dpi
+    if figure.get_layout_engine() is None:
+        width *= figure.subplotpars.right - figure.subplotpars.left
+    n_letters = int(_LETTERS_PER_INCH * width / n_cols)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    colors = colors or ["black"] * len(images)
+    for ax, image, caption, color in zip(axes.flat, images, captions, colors, strict=False):
+        lines = [_line(label, value, n_letters) for label, value in caption]
+        # A dollar sign in a name or a reason does not begin a formula.
+        ax.set_title("\n".join(lines), loc="left", fontsize="small", color=color, parse_math=False)
+        if isinstance(image, str):
+            lines = wrap(f"cannot be read: {image}", n_letters, max_lines=8, placeholder="…")
+            ax.text(0, 1, "\n".join(lines), va="top", fontsize="small", parse_math=False)
+        else:
+            ax.imshow(image)
+            ax.set_anchor("NW")  # keeps the captions of a row aligned, for any image shape
+    return figure, axes
+
+
+def _line(label, value, n_letters):
+    """Return a labeled value, cut in the middle: names of classes often differ at the end."""
+    label, value = f"{label}: " if label else "", " ".join(str(value).split())
+    n_letters = max(5, n_letters - len(label))
+    if len(value) > n_letters:
+        end = n_letters // 3
+        value = f"{value[: n_letters - end - 1]}…{value[-end:]}"
+    return label + value
+
+
+def thumbnail(image, side=192):
+    """Return pixels with at most ``side`` on the longer side, or why the image is unreadable."""
+    try:
+        pixels = decode_image(image)
+    except UnreadableImageError as error:
+        return str(error)
+    small = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    small.thumbnail((side, side))
+    return np.asarray(small)

@@ -1,0 +1,166 @@
+"""Tables of predictions and of mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import column_or_1d
+
+from .._utils._optional import import_optional
+from .._utils._typing import ArrayLike, Images
+from ..images import check_images, image_name
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["confused_pairs", "error_table", "prediction_table", "submission_table"]
+
+
+def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> DataFrame:
+    """Tabulate the most probable classes of each image.
+
+    Parameters
+    ----------
+    model : classifier
+        A fitted classifier of images with ``predict_proba``.
+    X : array-like of images
+        Images, see :func:`~sktransfer.images.check_images`.
+    top_k : int, default=3
+        Number of classes for each image; at most that of all classes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each image, in order, with the columns ``path`` (None for an image in memory),
+        ``predicted``, ``probability``, ``predicted_2``, ``probability_2``, and so on.
+    """
+    pandas = import_optional("pandas", "report", "prediction_table")
+    probabilities = np.asarray(model.predict_proba(X))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    columns = {"path": [image_name(image) for image in check_images(X)]}
+    for rank, codes in enumerate(order.T, start=1):
+        suffix = f"_{rank}" if rank > 1 else ""
+        columns[f"predicted{suffix}"] = model.classes_[codes]
+        columns[f"probability{suffix}"] = probabilities[np.arange(len(codes)), codes]
+    return pandas.DataFrame(columns).rename_axis("index")
+
+
+def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True) -> DataFrame:
+    """Tabulate the images that a model classifies wrongly, worst first.
+
+    Parameters
+    ----------
+    model : classifier
+        A fitted classifier of images with ``predict_proba``.
+    X : array-like of images
+        Images, see :func:`~sktransfer.images.check_images`.
+    y : array-like of shape (n_samples,)
+        True classes.
+    errors_only : bool, default=True
+        Whether to leave out the images that are classified correctly.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``path`` (None for an image in memory), ``true``, ``predicted``,
+        ``probability`` (of the predicted class) and ``loss`` (minus the logarithm of the
+        probability of the true class), sorted by loss. The index is the row of the image in `X`.
+    """
+    pandas = import_optional("pandas", "report", "error_table")
+    y = column_or_1d(y)
+    table = prediction_table(model, X, top_k=1)
+    check_consistent_length(table, y)
+    probabilities = np.asarray(model.predict_proba(X))
+    codes = pandas.Index(model.classes_).get_indexer(y)
+    # A class that the model does not know has probability 0.
+    of_true = np.where(codes >= 0, probabilities[np.arange(len(y)), codes], 0)
+    table.insert(1, "true", y)
+    table["loss"] = -np.log(np.maximum(of_true, np.finfo(probabilities.dtype).eps))
+    if errors_only:
+        table = table[table["predicted"].to_numpy() != y]
+    return table.sort_values("loss", ascending=False, kind="stable")
+
+
+def submission_table(
+    model: Any, X: Images, *, id_column: str = "id", ids: ArrayLike | None = None
+) -> DataFrame:
+    """Tabulate the probability of every class, as contests ask for it.
+
+    Parameters
+    ----------
+    model : classifier
+        A fitted classifier of images with ``predict_proba``.
+    X : array-like of images
+        Images, see :func:`~sktransfer.images.check_images`.
+    id_column : str, default="id"
+        Name of the first column.
+    ids : array-like of shape (n_samples,) or None, default=None
+        Values of the first column; None uses the file names without their extension.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each image, in order: its id and one column for each class. Write it with
+        ``table.to_csv("submission.csv", index=False)``.
+
+    Raises
+    ------
+    ValueError
+        If `ids` is None and an image has no file name.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sktransfer.inspection import submission_table
+    >>> model = DummyClassifier().fit(["a.jpg", "b.jpg"], ["cat", "dog"])
+    >>> submission_table(model, ["test/1.jpg", "test/2.jpg"])
+      id  cat  dog
+    0  1  0.5  0.5
+    1  2  0.5  0.5
+    """
+    pandas = import_optional("pandas", "report", "submission_table")
+    paths = [image_name(image) for image in check_images(X)]
+    if ids is None and None in paths:
+        raise ValueError(
+            f"X[{paths.index(None)}] is an image in memory, which has no file name for the column "
+            f"{id_column!r}: pass ids=, one for each image."
+        )
+    ids = [Path(path).stem for path in paths] if ids is None else np.asarray(ids)
+    check_consistent_length(paths, ids)
+    table = pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
+    table.insert(0, id_column, ids)
+    return table
+
+
+def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> DataFrame:
+    """Tabulate which classes are predicted for which others, most frequent first.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n_samples,)
+        True and predicted classes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``true``, ``predicted``, ``count`` (number of images) and ``fraction`` (of the
+        images of the true class), without correct predictions and pairs that do not occur.
+
+    Examples
+    --------
+    >>> from sktransfer.inspection import confused_pairs
+    >>> confused_pairs(["cat", "cat", "dog"], ["dog", "cat", "dog"])
+      true predicted  count  fraction
+    0  cat       dog      1       0.5
+    """
+    pandas = import_optional("pandas", "report", "confused_pairs")
+    check_consistent_length(y_true, y_pred)
+    pairs = pandas.DataFrame({"true": column_or_1d(y_true), "predicted": column_or_1d(y_pred)})
+    table = pairs.groupby(["true", "predicted"]).size().reset_index(name="count")
+    table["fraction"] = table["count"] / table.groupby("true")["count"].transform("sum")
+    table = table[table["true"] != table["predicted"]]
+    order = ["count", "fraction"]
+    return table.sort_values(order, ascending=False, kind="stable", ignore_index=True)
