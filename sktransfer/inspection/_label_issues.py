@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_label_issues"]
 
+_FILTER = "low_self_confidence"  # the estimated number of wrong labels, lowest quality first
+
 
 def find_label_issues(
     model: Any,
@@ -56,8 +58,9 @@ def find_label_issues(
     pandas.DataFrame
         One row for each image, lowest quality first. The index is the row of the image in `X`; the
         columns are ``path`` (None for an image in memory), ``label``, ``suggested`` (most probable
-        class), ``quality`` (of the label, in [0, 1]), ``issue`` (whether cleanlab takes the label
-        for wrong) and ``outlier`` (in [0, 1], near 1 for an image that resembles no other).
+        class), ``quality`` (of the label, in [0, 1]), ``issue`` (cleanlab estimates how many labels
+        are wrong; True for that many of the lowest quality) and ``outlier`` (in [0, 1]; near 1 for
+        an image that resembles no other).
 
     Raises
     ------
@@ -88,7 +91,7 @@ def find_label_issues(
             "label": encoder.classes_[labels],
             "suggested": encoder.classes_[probabilities.argmax(axis=1)],
             "quality": rank.get_label_quality_scores(labels, probabilities),
-            "issue": issues.find_label_issues(labels, probabilities, n_jobs=1),
+            "issue": issues.find_label_issues(labels, probabilities, filter_by=_FILTER, n_jobs=1),
             "outlier": 1 - typical,
         }
     ).rename_axis("index")

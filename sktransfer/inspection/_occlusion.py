@@ -91,7 +91,7 @@ class OcclusionDisplay(ImageGridDisplay):
         hidden = found[len(images) :].reshape(len(images), n_steps, n_steps, -1)
         maps = found[each, codes][:, None, None] - hidden[each, :, :, codes]
         shown, captions = [], []
-        for image, drops, row, code in zip(images, maps, found, codes, strict=True):
+        for image, drops, row, code in zip(images, maps, found, codes, strict=False):
             heat = torch.from_numpy(drops.clip(0) / max(drops.max(), 1e-12))[None, None]
             heat = interpolate(heat, image.shape[:2], mode="bilinear")[0, 0].numpy()
             color = matplotlib.colormaps["inferno"](heat)[:, :, :3]

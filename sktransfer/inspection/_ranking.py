@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import column_or_1d
 
 from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
@@ -23,12 +25,17 @@ _PENALTIES = np.logspace(0, 6, 13)
 
 
 def rank_backbones(
-    X: Images, y: ArrayLike, backbones: Sequence, *, scoring: Any = "accuracy", **embedder: Any
+    X: Images,
+    y: ArrayLike,
+    backbones: Sequence,
+    *,
+    metric: Callable = accuracy_score,
+    **embedder: Any,
 ) -> DataFrame:
     """Rank backbones by how well a linear model on their embeddings generalizes.
 
-    Each score is the leave-one-out score of a ridge classifier, which has a closed form: nothing
-    is trained in folds. The embeddings stay in the cache for what follows.
+    Each score is the leave-one-out score of a ridge regression on class indicators. It has a closed
+    form, so that nothing is trained in folds. The embeddings stay in the cache for what follows.
 
     Parameters
     ----------
@@ -39,8 +46,8 @@ def rank_backbones(
     backbones : list of str, torch.nn.Module, transformer or tuple
         What to rank: backbones as for :class:`~sktransfer.ImageEmbedder`, or transformers of
         images. A tuple ``(name, backbone)`` gives it a name.
-    scoring : str or callable, default="accuracy"
-        Score to maximize, such as ``"balanced_accuracy"``; it can depend on predicted classes only.
+    metric : callable, default=sklearn.metrics.accuracy_score
+        Score to maximize, a function of true and predicted classes.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder` for backbones that are not
         transformers.
@@ -65,7 +72,15 @@ def rank_backbones(
     ['backbone', 'score', 'n_features', 'penalty']
     """
     pandas = import_optional("pandas", "report", "rank_backbones")
+    # One column for each class, for RidgeCV: in scikit-learn 1.9, RidgeClassifierCV(scoring=...)
+    # takes the two classes of a binary problem for one.
+    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    targets = np.eye(len(classes))[codes]
     records = []
+
+    def score(_, predictions, targets):
+        return metric(classes[targets.argmax(axis=1)], classes[predictions.argmax(axis=1)])
+
     for backbone in backbones:
         name = backbone if isinstance(backbone, str) else type(backbone).__name__
         if isinstance(backbone, tuple):
@@ -73,7 +88,7 @@ def rank_backbones(
         if not hasattr(backbone, "transform"):
             backbone = ImageEmbedder(backbone, **embedder)
         rows = StandardScaler().fit_transform(embed(backbone, X))
-        ridge = RidgeClassifierCV(_PENALTIES, scoring=scoring).fit(rows, y)
+        ridge = RidgeCV(_PENALTIES, scoring=score).fit(rows, targets)
         records.append((name, ridge.best_score_, rows.shape[1], ridge.alpha_))
     table = pandas.DataFrame(records, columns=["backbone", "score", "n_features", "penalty"])
     return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
