@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
@@ -13,9 +13,6 @@ from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, image_name
 from ._embedding import embed
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 __all__ = ["find_label_issues"]
 
@@ -30,7 +27,7 @@ def find_label_issues(
     cv: Any = 5,
     groups: ArrayLike | None = None,
     n_jobs: int | None = None,
-) -> DataFrame:
+) -> Any:
     """Find labels that are probably wrong, with the help of cleanlab.
 
     Every image is classified by a clone of the model that was trained on other images; cleanlab

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import RidgeCV
@@ -15,9 +15,6 @@ from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
 from ..embedder import ImageEmbedder
 from ._embedding import embed
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 __all__ = ["rank_backbones"]
 
@@ -31,7 +28,7 @@ def rank_backbones(
     *,
     metric: Callable = accuracy_score,
     **embedder: Any,
-) -> DataFrame:
+) -> Any:
     """Rank backbones by how well a linear model on their embeddings generalizes.
 
     Each score is the leave-one-out score of a ridge regression on class indicators. It has a closed

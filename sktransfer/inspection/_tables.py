@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_consistent_length
@@ -13,13 +13,10 @@ from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, image_name
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 __all__ = ["confused_pairs", "error_table", "prediction_table", "submission_table"]
 
 
-def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> DataFrame:
+def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
     """Tabulate the most probable classes of each image.
 
     Parameters
@@ -48,7 +45,7 @@ def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> DataFrame:
     return pandas.DataFrame(columns).rename_axis("index")
 
 
-def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True) -> DataFrame:
+def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True) -> Any:
     """Tabulate the images that a model classifies wrongly, worst first.
 
     Parameters
@@ -86,7 +83,7 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
 
 def submission_table(
     model: Any, X: Images, *, id_column: str = "id", ids: ArrayLike | None = None
-) -> DataFrame:
+) -> Any:
     """Tabulate the probability of every class, as contests ask for it.
 
     Parameters
@@ -135,7 +132,7 @@ def submission_table(
     return table
 
 
-def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> DataFrame:
+def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> Any:
     """Tabulate which classes are predicted for which others, most frequent first.
 
     Parameters
