@@ -14,6 +14,8 @@ from sktransfer.inspection import rank_backbones
 
 pytest.importorskip("pandas")
 
+SMALL = {"image_size": 32, "engine": "torch"}
+
 
 class MeanColor(TransformerMixin, BaseEstimator):
     """A transformer that says little about shapes."""
@@ -33,14 +35,14 @@ def shapes():
 
 def test_the_best_comes_first(shapes):
     backbones = [("color", MeanColor()), "tiny_mobilenet", ("small", "tiny_resnet")]
-    table = rank_backbones(shapes.data, shapes.target, backbones, image_size=64)
+    table = rank_backbones(shapes.data, shapes.target, backbones, image_size=64, engine="torch")
     assert set(table["backbone"]) == {"color", "tiny_mobilenet", "small"}
     assert table["backbone"].iloc[-1] == "color" and table["n_features"].iloc[-1] == 3
     assert table["score"].is_monotonic_decreasing and table["score"].iloc[0] > 0.8
 
 
 def test_the_score_is_that_of_leaving_one_out(shapes):
-    embedder = ImageEmbedder(image_size=32)
+    embedder = ImageEmbedder(image_size=32, engine="torch")
     table = rank_backbones(shapes.data, shapes.target, [embedder])
     assert table["backbone"].tolist() == ["ImageEmbedder"]
     rows = StandardScaler().fit_transform(embedder.fit_transform(shapes.data))
@@ -50,7 +52,7 @@ def test_the_score_is_that_of_leaving_one_out(shapes):
 
 
 def test_embeddings_stay_in_the_cache(shapes):
-    rank_backbones(shapes.data, shapes.target, ["tiny_mobilenet"], image_size=32)
+    rank_backbones(shapes.data, shapes.target, ["tiny_mobilenet"], **SMALL)
     assert sum(entry.n_rows for entry in cache_info().backbones) == 60
 
 
