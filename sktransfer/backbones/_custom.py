@@ -7,10 +7,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import fx, nn
 
+from .._utils._changes import INTERNAL, classes_state, module_state
 from .._utils._hashing import hash_value
 from .._utils._lru import LRU
 from .._utils._threads import own_generators, single_threaded_kernels, usable_kernels
-from ._changes import INTERNAL, classes_state, module_state
 from ._spec import RANDOM_SEED, BackboneSpec, Preprocessing
 
 #: Digest of each module, valid while its state is the same: {module: (state, digest, name)}.

@@ -7,11 +7,11 @@ import copy
 import torch
 from torch import nn
 
+from .._utils._changes import tensors_state
 from .._utils._lru import LRU
 from .._utils._threads import usable_kernels
 from .._utils._warnings import warn_user
 from ..exceptions import FingerprintMismatchError, RandomWeightsWarning
-from ._changes import tensors_state
 from ._registry import source_of
 from ._spec import BackboneSpec, same_weights
 from ._weights import check_finite

@@ -5,11 +5,16 @@ import stat
 
 from PIL import Image
 
-from .._utils._directories import working_directory
 from ..exceptions import ImageProblem
 from ._containers import image_name
 
-__all__ = ["diagnose_decoding", "diagnose_opening", "image_problems", "too_many_pixels"]
+__all__ = [
+    "diagnose_decoding",
+    "diagnose_opening",
+    "image_problems",
+    "too_many_pixels",
+    "working_directory",
+]
 
 _AGAIN = "copy, download or save it again"
 
@@ -93,3 +98,11 @@ def too_many_pixels(what, max_pixels):
     return (
         f"{what} exceeds max_pixels={max_pixels:,}; shrink it, or raise max_pixels if you trust it"
     )
+
+
+def working_directory():
+    """Return the working directory, with a trailing separator."""
+    try:
+        return os.path.join(os.getcwd(), "")
+    except FileNotFoundError:  # it has been deleted
+        return os.path.join(os.curdir, "")

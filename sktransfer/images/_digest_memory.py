@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from operator import attrgetter
 
-from .._utils._directories import working_directory
 from .._utils._fork import fork_safe_lock
 from ..cache import KNOWN_FILES, Database, Trouble, on_clear, warn_once
 from ..exceptions import UnreadableImageError
 from ._containers import image_name
+from ._diagnosis import working_directory
 from ._digests import digest_image
 
 __all__ = ["digest_images"]

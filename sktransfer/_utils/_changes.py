@@ -5,7 +5,9 @@ from types import FunctionType
 import torch
 from torch import nn
 
-from .._utils._hashing import hash_value
+from ._hashing import hash_value
+
+__all__ = ["INTERNAL", "classes_state", "module_state", "tensors_state"]
 
 #: Minimum number of values of a tensor that are compared, if it has that many.
 _N_SAMPLED = 16
