@@ -353,6 +353,13 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         if (X_val is None) != (y_val is None):
             raise ValueError("Pass both X_val and y_val, or neither of them.")
         if X_val is not None:
+            if holds_images(X_val):
+                raise TypeError(
+                    "X_val holds images, but a pipeline embeds only X for its last step. Set "
+                    "early_stopping=True with validation_fraction or with validation_splitter, "
+                    "which split X by index. Or pass embeddings: "
+                    "head__X_val=pipeline[:-1].fit(X).transform(X_val)."
+                )
             X_val, y_val, even = self._check_data(X_val, y_val, None, reset=False, y_name="y_val")
             valid = Samples(X_val, targets.encode(y_val), even, np.arange(len(X_val)))
         elif self.validation_splitter is not None:

@@ -216,3 +216,9 @@ def test_a_fit_that_fails_leaves_an_unfitted_head(blobs):
         head.set_params(lr_schedule_params={"nonsense": 1}).fit(X, y)
     with pytest.raises(NotFittedError):
         head.predict(X)
+
+
+def test_validation_images_in_a_pipeline_name_what_works(blobs):
+    X, y = blobs
+    with pytest.raises(TypeError, match="validation_splitter, which split X by index"):
+        HeadClassifier().fit(X, y, X_val=["a.jpg", "b.jpg"], y_val=y[:2])
