@@ -152,8 +152,9 @@ def resolve_lr(head, n_features):
     Early stopping of a hidden layer needs a lower rate. With the rate that suits a full training,
     the validation loss is lowest after a few epochs, long before accuracy is highest.
     """
-    if head.lr != "auto":
-        return head.lr
+    given = (head.optimizer_params or {}).get("lr", head.lr)
+    if given != "auto":
+        return given
     if _is_linear(head):
         return 0.2 / n_features**0.5
     return 0.001 if head.early_stopping else 0.004
@@ -161,8 +162,9 @@ def resolve_lr(head, n_features):
 
 def resolve_weight_decay(head, samples, mean, scale):
     """Return the weight decay; "auto" chooses that of a linear head from its samples."""
-    if head.weight_decay != "auto":
-        return head.weight_decay
+    given = (head.optimizer_params or {}).get("weight_decay", head.weight_decay)
+    if given != "auto":
+        return given
     if head.optimizer == "adamw":
         return 0.01
     if not _is_linear(head):

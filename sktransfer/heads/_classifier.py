@@ -569,7 +569,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         """Return the net of a head that has been loaded, on a device that this machine has."""
         from skorch.history import History
 
-        built_with = SimpleNamespace(**{**vars(self), **self._structure})
+        resolved = {"lr": "auto", "weight_decay": "auto"}  # lr_ and weight_decay_ hold the values
+        built_with = SimpleNamespace(**{**vars(self), **self._structure, **resolved})
         scaled = "scaling.mean" in weights
         scaling = (weights["scaling.mean"], weights["scaling.factor"]) if scaled else (None, None)
         module = build_module(built_with, self.n_features_in_, len(self.classes_), *scaling)

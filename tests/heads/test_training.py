@@ -1,5 +1,7 @@
 """HeadClassifier: optimizers, schedules, weights, seeds, validation, callbacks."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -361,3 +363,19 @@ def test_small_heads_use_one_thread(many):
     finally:
         torch.set_num_threads(1)
     assert set(n_threads) == {2 if many else 1}
+
+
+def test_the_learning_rate_of_the_optimizer_stays_in_partial_fit(blobs):
+    X, y = blobs
+    head = HeadClassifier(optimizer_params={"lr": 1e-6})
+    for _ in range(3):
+        head.partial_fit(X, y, classes=np.unique(y))
+    assert [row["lr"] for row in head.history_] == [1e-6] * 3
+    assert head.lr_ == 1e-6
+
+
+def test_a_head_loads_whatever_is_set_for_the_next_fit(blobs):
+    X, y = blobs
+    head = HeadClassifier(optimizer_params={"lr": 1e-3}, max_epochs=1).fit(X, y)
+    loaded = pickle.loads(pickle.dumps(head.set_params(lr=0.1)))
+    assert np.array_equal(loaded.predict(X), head.predict(X))
