@@ -19,7 +19,7 @@ from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
 from .augmentation import Views, check_augmentation, resolve_augmentation
-from .backbones import resolve_backbone, same_weights, warn_if_random
+from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (
     FingerprintMismatchError,
@@ -299,6 +299,38 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._embedded(X, self.n_views if self.n_test_views is None else self.n_test_views)
 
+    def network_(self) -> torch.nn.Module:
+        """Return a copy of the network, for explainers and other tools of PyTorch.
+
+        It maps images that are prepared as `preprocessing_` says to embeddings. Changes to the copy
+        do not affect the embedder.
+
+        Returns
+        -------
+        torch.nn.Module
+            A new copy in each call: on the CPU, float32, in evaluation mode, without gradients of
+            its parameters, whatever `device`, `precision` and `engine` are.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            If the weights differ from those of `fit`.
+
+        See Also
+        --------
+        sktransfer.backbones.backbone_stages : The stages of a network, such as the last one.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sktransfer import ImageEmbedder
+        >>> embedder = ImageEmbedder("tiny_mobilenet").fit(["image.jpg"])
+        >>> embedder.network_()(torch.zeros(1, 3, 160, 160)).shape
+        torch.Size([1, 576])
+        """
+        check_is_fitted(self)
+        return load_backbone(self._resolve_fitted()[0])
+
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container that `transform` and `fit_transform` return.
 
@@ -353,6 +385,16 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         )
         return spec, runtime
 
+    def _resolve_fitted(self):
+        """The same, with the weights of `fit`."""
+        spec, runtime = self._resolve()
+        if not same_weights(spec.fingerprint, self.fingerprint_):
+            raise FingerprintMismatchError(
+                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
+                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
+            )
+        return spec, runtime
+
     def _views(self, n_views):
         if self.augmentation is None:
             raise ValueError(
@@ -365,12 +407,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     def _embedded(self, X, n_views):
         images = check_images(X)
         views = None if n_views == 1 else self._views(n_views)
-        spec, runtime = self._resolve()
-        if not same_weights(spec.fingerprint, self.fingerprint_):
-            raise FingerprintMismatchError(
-                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
-                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
-            )
+        spec, runtime = self._resolve_fitted()
         warn_if_random(spec)
         root = resolve_cache_root(self.cache)
         with progress_bar(spec.name, len(images) * n_views, verbose=self.verbose) as progress:

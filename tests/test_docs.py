@@ -143,7 +143,7 @@ def fitted_attributes(cls):
         inspect.getsource(base) for base in cls.__mro__ if base.__module__.startswith("sktransfer")
     )
     assigned = set(re.findall(r"self\.([a-z]\w*_)\b\s*(?:,[^=\n]*)?=(?!=)", source))
-    computed = set(re.findall(r"def ([a-z]\w*[a-z0-9]_)\(self\)", source))
+    computed = set(re.findall(r"property\n +def ([a-z]\w*[a-z0-9]_)\(self\)", source))
     return assigned | computed
 
 

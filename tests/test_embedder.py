@@ -16,6 +16,7 @@ import torch
 from counting import CountingBackbone, n_seen
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -294,6 +295,19 @@ def test_other_weights_after_fit_are_refused(images, tmp_path):
     torch.save(network.state_dict(), file)
     with pytest.raises(FingerprintMismatchError, match=expected):
         embedder.transform(images)
+
+
+def test_changes_to_the_network_do_not_affect_the_embedder(images):
+    embedder = ImageEmbedder(image_size=64, cache=None).fit(images)
+    before = embedder.transform(images)
+    network = embedder.network_()
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    assert any(parameter.any() for parameter in embedder.network_().parameters())
+    np.testing.assert_array_equal(embedder.transform(images), before)
+    with pytest.raises(NotFittedError):
+        ImageEmbedder().network_()
 
 
 def test_random_weights_warn_every_time_and_are_the_same_every_time(images):
