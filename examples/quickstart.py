@@ -11,7 +11,8 @@ Run this example on scikit-learn's digits, or on your own images:
 
 ``FOLDER`` contains one folder of images per class, or ``train/`` and ``test/`` with such folders
 inside. Two frozen backbones embed every image once. Cross-validation, grid search and stacking then
-learn on these embeddings and take seconds. The example needs no network.
+learn on these embeddings and take seconds. The example needs no network. With the extra
+``imagenet``, one of the backbones is EfficientNet-Lite, trained on ImageNet.
 """
 
 import argparse
@@ -29,10 +30,16 @@ from sklearn.model_selection import GridSearchCV, cross_validate, train_test_spl
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import ImageEmbedder, make_transfer_pipeline, make_transfer_stack
+from sktransfer import (
+    ImageEmbedder,
+    list_backbones,
+    make_transfer_pipeline,
+    make_transfer_stack,
+)
 from sktransfer.datasets import load_image_folder
 
-BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+HAS_IMAGENET = "efficientnet_lite0" in list_backbones()
+BACKBONES = ["efficientnet_lite0" if HAS_IMAGENET else "tiny_mobilenet", "tiny_resnet"]
 
 parser = argparse.ArgumentParser(description="From a folder of images to a saved classifier.")
 parser.add_argument(

@@ -83,7 +83,7 @@ def test_extras_stay_small():
         *("scikit-learn", "skorch", "torch", "torchvision", "tqdm"),
     }
     extras = project["optional-dependencies"]
-    assert set(extras) >= {"audit", "dask", "docs", "fast", "report", "test", "timm"}
+    assert set(extras) >= {"audit", "dask", "docs", "fast", "imagenet", "report", "test", "timm"}
     assert all(len(requirements) <= 6 for requirements in extras.values())
     requirements = sum(extras.values(), project["dependencies"])
     assert all(">=" in item for item in requirements if not item.startswith("sktransfer["))

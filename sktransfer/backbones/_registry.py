@@ -13,11 +13,11 @@ import fnmatch
 from torch import nn
 
 from .._utils._typing import FilePath
-from . import _bundled, _custom, _timm, _torchvision
+from . import _bundled, _custom, _packaged, _timm, _torchvision
 from ._spec import BackboneSpec, unknown_backbone
 
 #: In the order of the listing. To add a source, add its module.
-SOURCES = (_bundled, _torchvision, _timm, _custom)
+SOURCES = (_bundled, _packaged, _torchvision, _timm, _custom)
 
 
 def source_of(spec):
@@ -37,8 +37,8 @@ def list_backbones(filter: str | None = None) -> list[str]:
     Returns
     -------
     list of str
-        The bundled ones first, then those of torchvision, then those of timm (as
-        ``"timm:NAME"``, if timm is installed).
+        The bundled ones first, then those with installed weights (extra ``imagenet``), then those
+        of torchvision, then those of timm (as ``"timm:NAME"``, if timm is installed).
 
     Examples
     --------
@@ -84,7 +84,7 @@ def resolve_backbone(
     UnknownBackboneError
         No backbone has that name.
     MissingExtraError
-        The name is one of timm, and timm is not installed.
+        The package with the network or its weights is not installed.
     WeightsError
         There are no such weights, or the weights file cannot be read.
     ValueError

@@ -117,8 +117,8 @@ class BackboneSpec:
     name : str
         Name of the backbone, or the class of a custom module.
     weights : str or None
-        Name of official weights, absolute path of a weights file, ``"bundled"``, ``"pretrained"``
-        (timm), ``"custom"``, or None for random weights.
+        Name of official weights, absolute path of a weights file, ``"bundled"``, ``"packaged"``
+        (extra ``imagenet``), ``"pretrained"`` (timm), ``"custom"``, or None for random weights.
     fingerprint : str
         Identifies the architecture together with its weights.
     n_features : int

@@ -109,6 +109,7 @@ _STEPS = {
 
 #: Steps of networks that are a sequence. ``a`` is a submodule and ``a+b`` several in one step;
 #: ``a.*`` are the submodules of a container, and ``a/*`` the same, joined up to each pooling.
+#: Networks of timm, whose classifier is an identity, are named so that timm is not imported.
 _FAMILIES = {
     models.AlexNet: "features/* avgpool |flatten classifier",
     models.ConvNeXt: "features.* avgpool classifier |flatten",
@@ -124,6 +125,8 @@ _FAMILIES = {
     models.SqueezeNet: "features.* classifier |flatten",
     models.SwinTransformer: "features.* norm permute avgpool flatten head",
     models.VGG: "features/* avgpool |flatten classifier",
+    "timm.models.efficientnet.EfficientNet": "conv_stem+bn1 blocks.* conv_head+bn2 global_pool",
+    "timm.models.resnet.ResNet": "conv1+bn1+act1+maxpool layer1 layer2 layer3 layer4 global_pool",
 }
 
 
@@ -131,10 +134,12 @@ def _sequence(network):
     """Return (name, module) of the steps that make up ``network``; None if it is not a sequence."""
     if type(network) is nn.Sequential:
         return list(network._modules.items())  # a module that occurs twice, both times
-    if type(network) not in _FAMILIES:
+    kind = type(network)
+    family = _FAMILIES.get(kind) or _FAMILIES.get(f"{kind.__module__}.{kind.__qualname__}")
+    if family is None:
         return None
     steps = []
-    for step in _FAMILIES[type(network)].split():
+    for step in family.split():
         name = step.rstrip("/.*")
         if step in _STEPS:
             steps.append((step, _STEPS[step]()))

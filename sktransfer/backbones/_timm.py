@@ -62,7 +62,7 @@ def load(spec):
     architecture = spec.name.removeprefix(PREFIX)
     if spec.weights == "pretrained":
         return _load_pretrained(architecture)
-    network = _create(architecture, random=spec.weights is None)
+    network = create(architecture, random=spec.weights is None)
     classifiers = _configuration(architecture).classifier or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     headless = Headless(network, tuple(f"{classifier}." for classifier in classifiers))
@@ -89,7 +89,7 @@ def _load_pretrained(architecture):
         ) from error
 
 
-def _create(architecture, random):
+def create(architecture, random):
     with building(random):
         return _timm().create_model(architecture, pretrained=False, num_classes=0)
 
@@ -119,7 +119,7 @@ def _tags(base):
 
 @functools.lru_cache(maxsize=256)
 def _width(architecture):
-    network = _create(architecture, random=False)
+    network = create(architecture, random=False)
     return getattr(network, "head_hidden_size", None) or network.num_features
 
 

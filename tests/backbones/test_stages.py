@@ -131,6 +131,13 @@ def test_timm_networks_have_stages(name):
     assert len(parameters) == len(set(parameters))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_sequential_families_of_timm_can_be_cut(name):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
+    check_cut(network, 2, images(64))
+
+
 def test_custom_modules_are_cut_when_they_are_sequential():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
     network(images(8))

