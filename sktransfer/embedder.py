@@ -18,7 +18,7 @@ from ._utils._parameters import HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .augmentation import Views, check_augmentation, resolve_augmentation
+from .augmentation import MAX_VIEWS, Views, check_augmentation, resolve_augmentation
 from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (
@@ -65,7 +65,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         uint8 tensor of shape (3, H, W) to another; see Notes.
     n_views : int, default=1
         Number of views of each image that `fit_transform` returns, for training. View 0 is the
-        image. More than 1 needs an `augmentation`.
+        image. More than 1 needs an `augmentation`; at most 10,000.
     n_test_views : int or None, default=None
         Number of views that `transform` returns, for prediction; None for `n_views`.
     random_state : int, RandomState instance or None, default=0
@@ -157,8 +157,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         "weights": [str, os.PathLike, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "augmentation": [str, torch.nn.Module, None],
-        "n_views": [Interval(Integral, 1, None, closed="left")],
-        "n_test_views": [Interval(Integral, 1, None, closed="left"), None],
+        "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both")],
+        "n_test_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
         "random_state": ["random_state"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str, torch.device],

@@ -25,6 +25,7 @@ def make_transfer_pipeline(
     augmentation: str | nn.Module | None = None,
     n_views: int = 1,
     n_test_views: int | None = None,
+    verbose: int = 0,
     **embedder: Any,
 ) -> Pipeline:
     """Make a pipeline that embeds images and classifies the embeddings.
@@ -41,6 +42,8 @@ def make_transfer_pipeline(
         Number of views of each image for training.
     n_test_views : int or None, default=None
         Number of views whose predictions are averaged; None for `n_views`.
+    verbose : int, default=0
+        1 shows progress bars, of the embedder and of each `HeadClassifier` that trains.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, such as ``weights``,
         ``image_size`` or ``cache``.
@@ -72,8 +75,11 @@ def make_transfer_pipeline(
     MultiViewClassifier(estimator=HeadClassifier())
     """
     head = HeadClassifier() if head is None else clone(head)
+    parts = [head, *head.get_params(deep=True).values()]
+    for part in parts:
+        if isinstance(part, HeadClassifier) and not part.verbose:
+            part.verbose = verbose
     if n_views != 1 or n_test_views not in (None, 1):
-        parts = [head, *head.get_params(deep=True).values()]
         if not any(isinstance(part, MultiViewClassifier) for part in parts):
             head = MultiViewClassifier(head)
     elif augmentation is not None:
@@ -81,8 +87,9 @@ def make_transfer_pipeline(
             f"augmentation={augmentation!r} has no effect on one view of each image. Pass the "
             "number of views too, for example n_views=4, or leave out the augmentation."
         )
-    views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
-    return Pipeline([("embedder", ImageEmbedder(backbone, **views, **embedder)), ("head", head)])
+    embedder |= {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
+    embedder = ImageEmbedder(backbone, verbose=verbose, **embedder)
+    return Pipeline([("embedder", embedder), ("head", head)])
 
 
 def make_transfer_stack(
@@ -96,6 +103,7 @@ def make_transfer_stack(
     n_test_views: int | None = None,
     stack_method: str = "auto",
     n_jobs: int | None = None,
+    verbose: int = 0,
     **embedder: Any,
 ) -> StackingClassifier:
     """Make a stack of several backbones: a pipeline for each, and a classifier of their outputs.
@@ -123,6 +131,8 @@ def make_transfer_stack(
         Which output of the heads is stacked; ``"decision_function"`` stacks logits.
     n_jobs : int or None, default=None
         Number of branches and folds that are fitted at a time.
+    verbose : int, default=0
+        1 shows progress bars, of each embedder and of each `HeadClassifier` that trains.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, the same for all branches.
 
@@ -159,9 +169,10 @@ def make_transfer_stack(
         )
     if final_estimator is None:
         final_estimator = LogisticRegression(max_iter=1000)
-    views = {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
+    embedder |= {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
+    embedder |= {"verbose": verbose}
     return StackingClassifier(
-        [(name, make_transfer_pipeline(b, head, **views, **embedder)) for name, b in branches],
+        [(name, make_transfer_pipeline(b, head, **embedder)) for name, b in branches],
         final_estimator=final_estimator,
         cv=cv,
         stack_method=stack_method,

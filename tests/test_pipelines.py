@@ -1,5 +1,8 @@
 """Pipelines and stacks from the factories are scikit-learn's own, put together as promised."""
 
+import re
+from collections import Counter
+
 import pytest
 from counting import CountingBackbone
 from sklearn.base import clone
@@ -17,6 +20,7 @@ from sktransfer import (
     make_transfer_pipeline,
     make_transfer_stack,
 )
+from sktransfer.datasets import make_shapes
 
 
 def test_pipeline_has_the_steps_and_the_parameters():
@@ -65,6 +69,24 @@ def test_backbones_is_a_list(backbones):
 def test_a_custom_module_is_named_after_its_class(tmp_path):
     stack = make_transfer_stack([CountingBackbone(tmp_path / "log"), "tiny_resnet"])
     assert [name for name, _ in stack.estimators] == ["CountingBackbone", "tiny_resnet"]
+
+
+def test_progress_reaches_embedders_and_heads(capsys):
+    shapes = make_shapes(24, random_state=0)
+    branches = [("a", "tiny_resnet"), ("b", "tiny_mobilenet")]
+    params = {"image_size": 32, "engine": "torch", "verbose": 1, "cv": 2}
+    make_transfer_stack(branches, **params).fit(shapes.data, shapes.target)
+    bars = Counter(
+        re.findall(r"^([^:\n]+): 100%", capsys.readouterr().err.replace("\r", "\n"), re.M)
+    )
+    assert bars["tiny_resnet"] and bars["tiny_mobilenet"]
+    for n_features in (768, 576):
+        assert bars[f"Head of {n_features} features, 24 samples"]
+        assert bars[f"Head of {n_features} features, 12 samples"] >= 2
+    views = make_transfer_pipeline(
+        head=HeadClassifier(verbose=2), augmentation="flip", n_views=2, verbose=1
+    )
+    assert (views["embedder"].verbose, views["head"].estimator.verbose) == (1, 2)
 
 
 @pytest.mark.parametrize("views", [{"n_views": 4}, {"n_test_views": 4}])

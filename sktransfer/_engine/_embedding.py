@@ -31,6 +31,7 @@ def embed_images(
     images,
     network,
     *,
+    digests=None,
     views=None,
     numbers=None,
     cache=None,
@@ -46,6 +47,8 @@ def embed_images(
         Images of any kind.
     network : Network
         What embeds them.
+    digests : list of bytes or None, default=None
+        Digests of the images, if they are known.
     views : Views or None, default=None
         Views of each image, with ``len(views)``, ``views.digest(image_digest, number)`` and
         ``views.apply(pixels, image_digest, number)``. None embeds the images themselves.
@@ -72,7 +75,7 @@ def embed_images(
     """
     progress, runner = progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
-    digests = digest_images(images, cache, thread_share())
+    digests = digests or digest_images(images, cache, thread_share())
     failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
     keys = [None if i in failures else d for i, d in enumerate(digests)] if failures else digests
     if views is not None:

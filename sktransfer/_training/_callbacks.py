@@ -1,9 +1,8 @@
 """Callbacks of a training: divergence, best epoch, checkpoint, progress."""
 
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 
 from skorch.callbacks import Callback, LRScheduler
-from skorch.history import History
 from tqdm.auto import tqdm
 
 from ..exceptions import TrainingDivergedError
@@ -11,8 +10,6 @@ from ._checkpoint import read_checkpoint, write_checkpoint
 
 #: Columns of the history in which less is better; scores of scikit-learn all mean more.
 LOSSES = ("train_loss", "valid_loss")
-
-__all__ = ["LOSSES", "BestEpoch", "Checkpoint", "Progress", "StopOnDivergence"]
 
 
 class StopOnDivergence(Callback):
@@ -25,7 +22,7 @@ class StopOnDivergence(Callback):
         loss = net.history[-1].get("train_loss", 0.0)
         if not isfinite(loss):
             raise TrainingDivergedError(
-                f"The training loss became {loss} in epoch {net.history[-1, 'epoch']} with "
+                f"The training loss became {loss} in epoch {net.history[-1]['epoch']} with "
                 f"{self.rates}. Try lr={self.lr / 10:g}."
             )
 
@@ -44,13 +41,13 @@ class BestEpoch(Callback):
         self.state_ = {"value": inf, "epoch": None, "weights": None, "misses": 0}
 
     def on_epoch_end(self, net, **kwargs):
-        value = net.history[-1, self.monitor]
+        value = net.history[-1][self.monitor]
         loss = value if self.monitor in LOSSES else -value
         if self.state_["epoch"] is None or loss < self.state_["value"] - self.tol:
             weights = net.module_.state_dict()
             self.state_ = {
-                "value": float(loss),
-                "epoch": net.history[-1, "epoch"],
+                "value": inf if isnan(loss) else float(loss),
+                "epoch": net.history[-1]["epoch"],
                 "weights": {name: w.detach().cpu().clone() for name, w in weights.items()},
                 "misses": 0,
             }
@@ -85,7 +82,7 @@ class Checkpoint(Callback):
         net.scaler_.load_state_dict(state["scaler"])
         for schedule, saved in zip(_schedules(net), state["schedules"], strict=True):
             schedule.load_state_dict(saved)
-        net.history = History({"batches": [], **row} for row in state["history"])
+        net.history.extend({"batches": [], **row} for row in state["history"])
         for best in _best_epochs(net):
             best.state_ = state["best"]
             net.stop_ = best.state_["misses"] >= best.patience
@@ -126,8 +123,12 @@ class Progress(Callback):
         )
 
     def on_epoch_end(self, net, **kwargs):
-        row = net.rows()[-1]
-        values = {name: f"{row[name]:.4g}" for name in row if name not in ("epoch", "lr")}
+        (row,) = net.rows(-1)
+        values = {
+            name: f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
+            for name, value in row.items()
+            if name not in ("epoch", "lr")
+        }
         if self.verbose >= 2:
             line = "  ".join(f"{name} {value}" for name, value in values.items())
             print(f"epoch {row['epoch']:3d}  {line}")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
-
 
 def write_checkpoint(path, state):
     """Replace a checkpoint in one step, so that a kill leaves the old one or the new one."""

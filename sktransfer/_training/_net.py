@@ -5,12 +5,14 @@ Nothing imports this module before the first fit: skorch takes a moment to impor
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from math import inf
 from time import perf_counter
 
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochScoring
+from skorch.history import History
 from torch.utils.data import Dataset
 
 from .._utils._warnings import warn_user
@@ -20,13 +22,18 @@ from ._random import seed_epoch
 from ._samples import Batches, EmbeddingDataset
 from ._schedules import make_schedule
 
-__all__ = ["Net", "train"]
-
 #: Samples in a batch that is only predicted.
 PREDICTION_BATCH = 4096
 
 #: With fewer validation samples, early stopping depends on chance and warns.
 FEW_SAMPLES = 50
+
+
+class EpochHistory(History):
+    """A history whose last row can be read without copying all rows."""
+
+    def __getitem__(self, i):
+        return list.__getitem__(self, i) if isinstance(i, (int, slice)) else super().__getitem__(i)
 
 
 class Net(NeuralNetClassifier):
@@ -63,26 +70,31 @@ class Net(NeuralNetClassifier):
             predict_nonlinearity=targets.probabilities,
             classes=np.arange(len(targets.classes)),
             verbose=0,
+            history=EpochHistory(),
             **kwargs,
         )
         self.targets, self.seed, self.label_smoothing = targets, seed, label_smoothing
         self.autocast, self.start_at_zero = autocast, start_at_zero
         self.valid_batch_size, self.rates = valid_batch_size, rates
+        self.lowest_ = {}  # the best value so far of each column, as a loss
 
     @property
     def _default_callbacks(self):
         return []
 
-    def rows(self):
-        """Return the history as a list of plain dictionaries, one per epoch."""
-        hidden = ("batches", "_batch_count", "_best")  # bookkeeping of skorch
+    def rows(self, start=0):
+        """Return the history from epoch number ``start`` on, as plain dictionaries."""
+        counts = ("train_batch_count", "valid_batch_count")
         return [
             {
                 name: value.item() if isinstance(value, np.generic) else value
                 for name, value in row.items()
-                if not name.endswith(hidden)
+                # The bookkeeping of skorch.
+                if name not in counts
+                and not (name == "batches" and isinstance(value, list))
+                and not (name.endswith("_best") and name[:-5] in row and isinstance(value, bool))
             }
-            for row in self.history
+            for row in self.history[start:]
         ]
 
     # --- data ---------------------------------------------------------------------------------
@@ -149,6 +161,8 @@ class Net(NeuralNetClassifier):
         y_pred = self.infer(X)
         loss = self.get_loss(y_pred, y, X=X, training=True)
         self.scaler_.scale(loss).backward()
+        if self.scaler_.is_enabled():
+            self.scaler_.unscale_(self.optimizer_)  # callbacks may clip gradients
         return {"loss": loss, "y_pred": y_pred}
 
     def _step_optimizer(self, step_fn):
@@ -182,7 +196,7 @@ class Net(NeuralNetClassifier):
         # The training accuracy costs little, and is recorded with that of the validation.
         self.count_right_ = valid is not None
         self._set_training(False)  # otherwise parts in another mode would stay in it
-        epoch = self.history[-1, "epoch"] if self.history else 0
+        epoch = self.history[-1]["epoch"] if self.history else 0
         zero = [0] if self.start_at_zero and valid is not None and not self.history else []
         try:
             for number in [*zero, *range(epoch + 1, epoch + 1 + epochs)]:
@@ -219,17 +233,22 @@ class Net(NeuralNetClassifier):
                 right.append(self.targets.n_right(step["y_pred"].detach(), batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         losses = torch.stack(losses).cpu().double().numpy()
-        self._record(f"{prefix}_loss", float(np.average(losses, weights=sizes)), min)
+        self._record(f"{prefix}_loss", float(np.average(losses, weights=sizes)), 1)
         if right:
             accuracy = float(torch.stack(right).sum()) / sum(sizes)
-            self._record(f"{prefix}_accuracy", accuracy, max)
+            self._record(f"{prefix}_accuracy", accuracy, -1)
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
-    def _record(self, name, value, best):
+    def _record(self, name, value, sign):
         """Record a value and whether it is the best so far, as skorch's callbacks expect."""
-        before = [row[name] for row in self.history[:-1] if name in row]
+        if name not in self.lowest_:
+            before = [sign * row[name] for row in self.history[:-1] if name in row]
+            self.lowest_[name] = min(before, default=inf)
+        is_best = sign * value < self.lowest_[name]
+        if is_best:
+            self.lowest_[name] = sign * value
         self.history.record(name, value)
-        self.history.record(f"{name}_best", value not in before and value == best([*before, value]))
+        self.history.record(f"{name}_best", is_best)
 
 
 def train(
@@ -255,7 +274,15 @@ def train(
     is None without early stopping. `rates` describes the learning rates, for an error. The other
     parameters are those of the estimators.
     """
-    _check_callbacks(callbacks or [])
+    for given in callbacks or []:
+        held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if not isinstance(held, Callback) and not (
+            isinstance(held, type) and issubclass(held, Callback)
+        ):
+            raise ValueError(
+                f"callbacks contains {given!r}, which is not a skorch callback. Pass instances of "
+                "skorch.callbacks.Callback, or pairs (name, callback)."
+            )
     monitor = "train_loss" if dataset_valid is None else f"valid_{scoring}"
     schedule = make_schedule(
         lr_schedule,
@@ -290,17 +317,4 @@ def train(
     net.partial_fit((dataset_train, dataset_valid), epochs=epochs - n_done)
     if not net.history:
         return 0
-    return net.history[-1, "epoch"] if best is None else best.state_["epoch"]
-
-
-def _check_callbacks(callbacks):
-    for callback in callbacks:
-        held = callback[1] if isinstance(callback, tuple) and len(callback) == 2 else callback
-        is_one = (
-            issubclass(held, Callback) if isinstance(held, type) else isinstance(held, Callback)
-        )
-        if not is_one:
-            raise ValueError(
-                f"callbacks contains {callback!r}, which is not a skorch callback. Pass "
-                "instances of skorch.callbacks.Callback, or pairs (name, callback)."
-            )
+    return net.history[-1]["epoch"] if best is None else best.state_["epoch"]

@@ -7,8 +7,6 @@ import torch
 
 from .._utils._threads import usable_kernels
 
-__all__ = ["PredictsByLogits"]
-
 
 class PredictsByLogits:
     """Mixin for classifiers with ``_logits(X)`` and ``_targets()``."""

@@ -7,8 +7,6 @@ import torch
 
 from .._utils._threads import own_generators
 
-__all__ = ["seed_epoch", "seeded"]
-
 
 @contextmanager
 def seeded(seed, device):

@@ -8,18 +8,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import Dataset
 
-__all__ = [
-    "BatchDataset",
-    "Batches",
-    "EmbeddingDataset",
-    "Samples",
-    "class_factors",
-    "moments",
-    "relative_weight",
-    "split_fraction",
-    "split_samples",
-]
-
 #: Rows that are converted to float64 at a time.
 CHUNK = 1024
 
@@ -139,40 +127,28 @@ def class_factors(class_weight, classes, codes, weight):
     return factors
 
 
-def split_samples(samples, fraction, seed):
-    """Split off a fraction of the groups for validation, stratified by class."""
-    groups, first = np.unique(samples.group, return_index=True)
-    parts = split_fraction(
-        samples.y[first],
-        fraction,
-        seed,
-        "pass validation data with fit(X, y, X_val=..., y_val=...), ",
-    )
-    return tuple(samples.take(np.isin(samples.group, groups[part])) for part in parts)
+def split_groups(group, strata, fraction, seed):
+    """Return the indices of two parts of the samples; the second has a fraction of the groups.
 
-
-def split_fraction(labels, fraction, seed, alternative=""):
-    """Split indices into two parts, each of which has every class.
-
-    Several labels per sample are not stratified. `alternative` is another way out, for the error:
-    words that end with a comma and a space.
+    `strata` has the class of each sample, and each part gets every class. None does not stratify.
     """
-    n, stratified = len(labels), labels.ndim == 1
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
+    n, classes, sizes = len(first), [0], np.array([2])
     n_valid = int(np.ceil(fraction * n))
-    classes, sizes = np.unique(labels, return_counts=True) if stratified else ([0], np.array([2]))
+    if strata is not None:
+        strata = strata[first]
+        classes, sizes = np.unique(strata, return_counts=True)
     if sizes.min() >= 2 and len(classes) <= min(n_valid, n - n_valid):
         parts = train_test_split(
-            np.arange(n),
-            test_size=fraction,
-            stratify=labels if stratified else None,
-            random_state=seed,
+            np.arange(n), test_size=fraction, stratify=strata, random_state=seed
         )
         # Stratification rounds: a small class may be missing from the smaller part.
-        if not stratified or all(len(np.unique(labels[part])) == len(classes) for part in parts):
-            return parts
+        if strata is None or all(len(np.unique(strata[part])) == len(classes) for part in parts):
+            return tuple(np.flatnonzero(np.isin(group, part)) for part in parts)
     raise ValueError(
         f"validation_fraction={fraction} of {n} samples or groups is {n_valid}: too few to have "
         f"each of the {len(classes)} classes on both sides (the smallest class has "
-        f"{sizes.min()}). Give more data, choose another validation_fraction, {alternative}or set "
-        "early_stopping=False and choose max_epochs yourself."
+        f"{sizes.min()}). Give more data, choose another validation_fraction, pass validation data "
+        "with fit(X, y, X_val=..., y_val=...), or set early_stopping=False and choose max_epochs "
+        "yourself."
     )

@@ -1,14 +1,12 @@
 """Learning-rate schedules by name."""
 
-import inspect
 from math import cos, pi
 
 from skorch.callbacks import LRScheduler
 from torch.optim import lr_scheduler
 
 from ._callbacks import LOSSES
-
-__all__ = ["make_schedule"]
+from ._parameters import check_arguments
 
 #: Fraction of the steps in which "warmup_cosine" raises the learning rate to its full value.
 WARM_UP = 0.1
@@ -47,8 +45,14 @@ def make_schedule(schedule, params, *, lr, epochs, batches_per_epoch, monitor):
             {"patience": 3, "mode": "min" if monitor in LOSSES else "max"},
         ),
     }.get(schedule, (schedule, {}))
+    if not (isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler)):
+        raise ValueError(
+            f"lr_schedule={schedule!r} is neither a name nor a class of torch.optim.lr_scheduler."
+        )
     check_arguments(kind, params or {}, "lr_schedule_params", {"optimizer"}, _SKORCH)
     options = {"monitor": monitor, "event_name": None, **defaults, **(params or {})}
+    if options.get("step_every", "epoch") not in ("epoch", "batch"):
+        raise ValueError(f'lr_schedule_params={params!r}: step_every must be "epoch" or "batch".')
     if kind is not lr_scheduler.ReduceLROnPlateau:
         options.setdefault("last_epoch", -1)  # each fit starts its schedule afresh
     return LRScheduler(kind, **options)
@@ -60,21 +64,3 @@ def warmup_cosine(step, n_steps):
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + cos(pi * (step - warm_up) / max(1, n_steps - warm_up)))
-
-
-def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
-    """Check that a class or function takes the arguments in a dict parameter called ``name``.
-
-    ``ours`` are arguments that the caller passes, ``extra`` are accepted besides.
-    """
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = {n for n, p in parameters.items() if p.kind is not p.VAR_POSITIONAL} - ours
-    unknown = sorted(map(repr, given.keys() - known - extra))
-    if unknown:
-        label = getattr(function, "__name__", None) or repr(function)
-        raise ValueError(
-            f"{name} has {', '.join(unknown)}, which {label} does not take. It takes "
-            f"{', '.join(sorted(known))}."
-        )

@@ -10,8 +10,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["ClassTargets", "check_two_classes", "clean_labels"]
-
 
 class ClassificationLoss(nn.Module):
     """Weighted mean of the cross entropy of logits.
@@ -66,14 +64,19 @@ class ClassTargets:
     def loss(self, label_smoothing):
         return ClassificationLoss(self.multilabel, label_smoothing)
 
-    def encode(self, y):
+    def encode(self, y, name="y"):
         """Return codes of classes (int64), or indicators (float32)."""
         if (y.ndim == 2) != self.multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes)):
             raise ValueError(
-                f"y has shape {y.shape}, but the classifier knows {len(self.classes)} "
+                f"{name} has shape {y.shape}, but the classifier knows {len(self.classes)} "
                 f"{'labels per sample' if self.multilabel else 'classes, one per sample'}."
             )
         if self.multilabel:
+            if not np.isin(y, (0, 1)).all():
+                raise ValueError(
+                    f"{name} marks the labels of each sample by 0 and 1, but it contains "
+                    f"{np.setdiff1d(y, (0, 1))[:10].tolist()}."
+                )
             return y.astype(np.float32)
         try:
             unknown = np.setdiff1d(y, self.classes)
@@ -81,9 +84,9 @@ class ClassTargets:
             unknown = np.unique(y)
         if len(unknown):
             raise ValueError(
-                f"y has classes that the classifier does not know: {unknown[:10].tolist()}. It "
-                f"knows {self.classes[:10].tolist()}{'...' if len(self.classes) > 10 else ''}. Fit "
-                "with all classes; for partial_fit, name them all in the first call."
+                f"{name} has classes that the classifier does not know: {unknown[:10].tolist()}. "
+                f"It knows {self.classes[:10].tolist()}{'...' if len(self.classes) > 10 else ''}. "
+                "Fit with all classes; for partial_fit, name them all in the first call."
             )
         return np.searchsorted(self.classes, y)
 
@@ -144,6 +147,11 @@ def clean_labels(y, name="y"):
         raise ValueError(
             f"{name} mixes labels of different types: {names}. Use one type, for example "
             f"{name}=[str(label) for label in {name}]."
+        )
+    if kinds - numbers - texts:
+        raise ValueError(
+            f"{name} has labels of the type {kinds.pop().__name__}. Pass strings, integers or "
+            "booleans."
         )
     return y if texts and isinstance(y, np.ndarray) else np.asarray(elements.tolist())
 

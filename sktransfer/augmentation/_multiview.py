@@ -23,8 +23,6 @@ from .._utils._sklearn import (
 )
 from .._utils._typing import ArrayLike
 
-__all__ = ["MultiViewClassifier"]
-
 
 def _estimator_has(method):
     """Whether the wrapped classifier has a method; its own error says why not."""

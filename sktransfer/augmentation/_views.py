@@ -10,7 +10,10 @@ from ..exceptions import UnreadableImageError
 from ..images import decode_image
 from ._random import SeededRandomness
 
-__all__ = ["Views", "check_augmentation"]
+__all__ = ["MAX_VIEWS", "Views", "check_augmentation"]
+
+#: Largest number of views of an image.
+MAX_VIEWS = 10_000
 
 #: Views on which a custom transform is tried.
 _N_TRIALS = 8

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .._engine import resolve_runtime
+from .._training._parameters import CONSTRAINTS, check_validation, check_weight
 from .._training._prediction import PredictsByLogits
 from .._training._targets import ClassTargets, clean_labels
 from .._utils._parameters import HoldsModules
@@ -21,16 +21,14 @@ from .._utils._sklearn import (
     HasMethods,
     Interval,
     StrOptions,
-    check_sample_weight,
     fit_context,
 )
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
+from ..augmentation import MAX_VIEWS
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import embedding_precision, fit_classifier
 from ._tuned_backbone import with_advice
-
-__all__ = ["FineTuneClassifier"]
 
 
 class FineTuneClassifier(
@@ -57,9 +55,9 @@ class FineTuneClassifier(
         pipeline: nothing is trained together, and the parameters of that training are ignored.
         "all" trains the whole network.
     head : HeadClassifier or None, default=None
-        The head. It is cloned; unless set, its ``random_state``, ``class_weight`` and ``device``
-        are those of this classifier. Its parameters apply to the training on frozen embeddings,
-        its structure and label smoothing also to the second training. None is
+        The head. It is cloned; unless set, its ``random_state``, ``class_weight``, ``device`` and
+        ``verbose`` are those of this classifier. Its parameters apply to the training on frozen
+        embeddings, its structure and label smoothing also to the second training. None is
         ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
     image_size : int or None, default=None
         Side in pixels of the square that the network sees; None for that of the weights.
@@ -67,9 +65,9 @@ class FineTuneClassifier(
         Random changes of the images while head and backbone are trained together, as for
         :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are.
     n_views : int or None, default=4
-        With an augmentation, the number of views of each image, including the image itself. Each
-        epoch sees one of them, drawn at random. None makes a new view of each image in each
-        epoch; then the outputs of the frozen part are not kept.
+        With an augmentation, the number of views of each image, including the image itself, at
+        most 10,000. Each epoch sees one of them, drawn at random. None makes a new view of each
+        image in each epoch; then the outputs of the frozen part are not kept.
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
@@ -89,7 +87,7 @@ class FineTuneClassifier(
         Whether batch normalizations of the trained stages update their means and variances.
         Small batches make these worse.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class, in both trainings.
+        Weight of each class in both trainings, unless ``head`` has a ``class_weight``.
     early_stopping : bool, default=False
         Whether to stop when ``scoring`` on validation images no longer improves, and to restore
         the weights of the best epoch. Epoch 0, the head on the frozen backbone, counts as one.
@@ -192,36 +190,25 @@ class FineTuneClassifier(
     """
 
     _parameter_constraints: ClassVar[dict] = {
+        **CONSTRAINTS,
         "backbone": [str, HasMethods(["forward", "state_dict"])],
         "weights": [str, os.PathLike, None],
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "head": [HeadClassifier, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "augmentation": [str, torch.nn.Module, None],
-        "n_views": [Interval(Integral, 1, None, closed="left"), None],
+        "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "update_batch_norm": ["boolean"],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "scoring": [StrOptions({"loss", *get_scorer_names()})],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None],
-        "callbacks": [list, tuple, None],
         "memory_limit": [Interval(Integral, 0, None, closed="left"), str],
-        "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "engine": [StrOptions({"auto", "torch", "openvino"})],
         "cache": ["boolean", str, os.PathLike, None],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -330,20 +317,12 @@ class FineTuneClassifier(
             If the loss is no longer a finite number.
         """
         images, y = _check_labels(X, y)
-        n_train = len(images)
-        # scikit-learn checks weights against an array of numbers, and images are none.
-        rows = np.empty((n_train, 1))
-        weight = check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        n_train, weight = len(images), check_weight(sample_weight, len(images))
         targets = ClassTargets.learn(y, weight)
-        if (X_val is None) != (y_val is None):
-            raise ValueError("Pass both X_val and y_val, or neither of them.")
+        check_validation(X_val, y_val)
         if X_val is not None:
             more, y_val = _check_labels(X_val, y_val, "y_val")
-            targets.encode(y_val)
+            targets.encode(y_val, "y_val")
             images, y = [*images, *more], np.concatenate([y, y_val])
             weight = np.concatenate([weight, np.ones(len(more))])
         seed = check_random_state(self.random_state).randint(2**31 - 1)

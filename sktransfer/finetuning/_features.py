@@ -19,8 +19,6 @@ from ..exceptions import ImageReadError
 from ..images import image_problems
 from ._tuned_backbone import ADVICE
 
-__all__ = ["FeatureDataset", "TrainedPart", "frozen_part"]
-
 
 class _Flat(nn.Module):
     """A network whose outputs are rows, with the channels of feature maps last."""
@@ -67,6 +65,7 @@ class FeatureDataset(BatchDataset):
     def __init__(
         self,
         images,
+        digests,
         network,
         shape,
         y,
@@ -79,7 +78,7 @@ class FeatureDataset(BatchDataset):
         max_pixels,
         verbose=0,
     ):
-        self.images, self.network, self.shape = images, network, shape
+        self.images, self.digests, self.network, self.shape = images, digests, network, shape
         self.views, self.new_views, self.max_pixels = views, new_views, max_pixels
         self.y = torch.from_numpy(y)
         self.weight = None if weight is None else torch.from_numpy(weight)
@@ -91,7 +90,7 @@ class FeatureDataset(BatchDataset):
             return
         self.n_bytes = n_bytes
         with progress_bar(network.name, n_rows, unit="view", verbose=verbose) as progress:
-            rows = self._embed(images, progress=progress)
+            rows = self._embed(range(len(images)), progress=progress)
         self.rows = torch.from_numpy(rows if views is not None else rows[:, None])
         on_gpu = torch.device(device).type == "cuda"
         if on_gpu and 2 * self.n_bytes <= torch.cuda.mem_get_info(device)[0]:
@@ -113,8 +112,7 @@ class FeatureDataset(BatchDataset):
             device = self.rows.device
             rows = self.rows[indices.to(device), numbers.to(device)]
         else:
-            images = [self.images[index] for index in indices.tolist()]
-            rows = self._embed(images, numbers=numbers[:, None].numpy())
+            rows = self._embed(indices.tolist(), numbers=numbers[:, None].numpy())
             rows = torch.from_numpy(rows).flatten(1)
         if len(self.shape) == 3 and self.network.dtype != np.uint8:
             channels, height, width = self.shape
@@ -124,11 +122,16 @@ class FeatureDataset(BatchDataset):
         weight = None if self.weight is None else self.weight[indices]
         return {"X": rows, "sample_weight": weight}, self.y[indices]
 
-    def _embed(self, images, **options):
-        if self.views is None:
-            options.pop("numbers", None)
+    def _embed(self, indices, numbers=None, progress=None):
+        images = [self.images[index] for index in indices]
         rows, failures = embed_images(
-            images, self.network, views=self.views, max_pixels=self.max_pixels, **options
+            images,
+            self.network,
+            digests=[self.digests[index] for index in indices],
+            views=self.views,
+            numbers=None if self.views is None else numbers,
+            max_pixels=self.max_pixels,
+            progress=progress,
         )
         if failures:
             raise ImageReadError(image_problems(images, failures), ADVICE)

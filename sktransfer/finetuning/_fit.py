@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from .._engine import TORCH_DTYPES, resolve_runtime
 from .._training._random import seeded
-from .._training._samples import class_factors, relative_weight, split_fraction
+from .._training._samples import class_factors, relative_weight, split_groups
 from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
 from .._utils._threads import thread_share, usable_kernels
@@ -20,8 +20,6 @@ from ..heads import HeadClassifier
 from ..images import digest_images
 from ._features import FeatureDataset, TrainedPart, frozen_part
 from ._tuned_backbone import TunedBackbone, with_advice
-
-__all__ = ["embedding_precision", "fit_classifier"]
 
 #: Parameters that change nothing about the result, or are in the name of a checkpoint already.
 _NOT_IN_CHECKPOINT = {
@@ -91,9 +89,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     if not len(valid) and params.early_stopping:
         # Equal images stay on one side.
         keys = np.array([digests[index] for index in train], dtype="S20")
-        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-        parts = split_fraction(y[train][first], params.validation_fraction, seed)
-        train, valid = (train[np.isin(group, part)] for part in parts)
+        parts = split_groups(keys, targets.encode(y[train]), params.validation_fraction, seed)
+        train, valid = (train[part] for part in parts)
     head = _fit_head(params, rows, y, weight, train, valid)
 
     runtime = resolve_runtime(params.device, "float32", "torch")
@@ -112,6 +109,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     def dataset(indices, room, **views):
         return FeatureDataset(
             [images[index] for index in indices],
+            [digests[index] for index in indices],
             network,
             shape,
             codes[indices],
@@ -156,7 +154,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
             rates=f"the learning rates lr={params.lr:g} for the head and "
             f"{params.lr * params.backbone_lr_factor:g} (lr times backbone_lr_factor="
             f"{params.backbone_lr_factor:g}) for the backbone",
-            description="Fine-tuning",
+            description=f"{spec.name}: fine-tuning",
             patience=params.n_iter_no_change if params.early_stopping else None,
             scoring=params.scoring,
             tol=params.tol,
@@ -198,10 +196,9 @@ def _count_stages(spec, trainable_stages):
 def _fit_head(params, rows, y, weight, train, valid):
     """Return a head trained on embeddings."""
     head = HeadClassifier() if params.head is None else clone(params.head)
-    ours = {"random_state": params.random_state, "class_weight": params.class_weight}
-    head.set_params(**{n: value for n, value in ours.items() if getattr(head, n) is None})
-    if head.device == "auto":
-        head.set_params(device=str(params.device))
+    unset = {"random_state": None, "class_weight": None, "device": "auto", "verbose": 0}
+    ours = {name: getattr(params, name) for name in unset if getattr(head, name) == unset[name]}
+    head.set_params(**ours)
     validation = {}
     if len(valid) and head.early_stopping:
         validation = {"X_val": rows[valid], "y_val": y[valid]}
@@ -212,8 +209,13 @@ def _fit_head(params, rows, y, weight, train, valid):
 
 def _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train):
     """Return the file of a checkpoint: one for each set of images and parameters."""
-    directory = Path(params.checkpoint_dir)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory = Path(params.checkpoint_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint_dir={params.checkpoint_dir!r} is no directory to write to: {error}."
+        ) from error
     own = params.get_params(deep=False)
     values = {name: own[name] for name in sorted(own) if name not in _NOT_IN_CHECKPOINT}
     head = None if params.head is None else params.head.get_params(deep=False)

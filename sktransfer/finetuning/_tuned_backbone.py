@@ -12,8 +12,6 @@ from ..backbones import shared_network, split_backbone
 from ..exceptions import ImageReadError
 from ..images import image_problems
 
-__all__ = ["ADVICE", "TunedBackbone", "with_advice"]
-
 #: Advice about images that cannot be read.
 ADVICE = "repair or remove them: FineTuneClassifier needs every image that it is given."
 

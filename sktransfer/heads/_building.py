@@ -8,25 +8,12 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from .._training._parameters import MAX_UNITS, check_arguments
 from .._training._random import seeded
-from .._training._samples import moments
 from .._utils._hashing import hash_value
 from .._utils._threads import single_threaded_kernels, usable_kernels
-from ._modules import Head, build_head, has_batch_norm
+from ._modules import Head, build_head
 from ._penalty import MAX_SAMPLES, choose_penalty
-
-__all__ = [
-    "OPTIMIZERS",
-    "STRUCTURE",
-    "build_module",
-    "build_net",
-    "check_batches",
-    "check_structure",
-    "kernels_for",
-    "resolve_lr",
-    "resolve_weight_decay",
-    "scaling_moments",
-]
 
 OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
@@ -64,10 +51,17 @@ def kernels_for(n_samples, module):
 
 def check_structure(head, built_with):
     """Check that training can continue with the existing weights."""
+
+    def equal(value, other):
+        try:
+            return hash_value(value) == hash_value(other) or bool(value == other)
+        except ValueError:  # lambdas have no hash, and arrays no single truth value
+            return value is other
+
     changed = [
         f"{name}={before!r}"
         for name, before in built_with.items()
-        if not _equal(getattr(head, name), before)
+        if not equal(getattr(head, name), before)
     ]
     if changed:
         raise ValueError(
@@ -76,26 +70,22 @@ def check_structure(head, built_with):
         )
 
 
-def _equal(value, other):
-    try:
-        return hash_value(value) == hash_value(other) or bool(value == other)
-    except ValueError:  # lambdas have no hash, and arrays no single truth value
-        return value is other
-
-
-def scaling_moments(scaling, samples):
-    """Return the offset and the divisor of each feature; None without scaling."""
-    if scaling is None:
-        return None, None
-    mean, variance = moments(samples.X, samples.weight)
-    scale = np.sqrt(variance.mean() if scaling == "global" else variance)
-    return mean, np.where(scale > 0, scale, 1.0)
-
-
 def build_module(head, n_features, n_outputs, mean, scale):
     """Return the network with new weights."""
     if head.module is not None:
-        _check_custom_module(head)
+        if isinstance(head.module, torch.nn.Module):
+            raise ValueError(
+                "module must be a class or a function, so that each fit starts with new weights; "
+                f"got an instance of {type(head.module).__name__}. Pass the class, and its "
+                "arguments as module_params."
+            )
+        ignored = [n for n in ("hidden_units", "dropout", "batch_norm") if getattr(head, n)]
+        ignored += ["activation"] if head.activation != "relu" else []
+        if ignored:
+            raise ValueError(
+                f"{', '.join(ignored)} would be ignored, because module={_name(head.module)} "
+                "builds the whole network. Drop them, or pass them as module_params."
+            )
         make = partial(head.module, **(head.module_params or {}))
     elif head.module_params:
         raise ValueError(
@@ -105,7 +95,7 @@ def build_module(head, n_features, n_outputs, mean, scale):
     else:
         make = partial(
             build_head,
-            hidden_units=_hidden_units(head),
+            hidden_units=hidden_units(head),
             dropout=head.dropout,
             batch_norm=head.batch_norm,
             activation=head.activation,
@@ -114,36 +104,19 @@ def build_module(head, n_features, n_outputs, mean, scale):
         return Head(n_features, n_outputs, make, mean, scale)
 
 
-def _check_custom_module(head):
-    if isinstance(head.module, torch.nn.Module):
-        raise ValueError(
-            "module must be a class or a function, so that each fit starts with new weights; got "
-            f"an instance of {type(head.module).__name__}. Pass the class, and its arguments as "
-            "module_params."
-        )
-    asked = [n for n in ("hidden_units", "dropout", "batch_norm") if getattr(head, n)]
-    asked += ["activation"] if head.activation != "relu" else []
-    if asked:
-        raise ValueError(
-            f"{', '.join(asked)} would be ignored, because module={_name(head.module)} builds the "
-            "whole network. Drop them, or pass them as module_params."
-        )
-
-
-def _hidden_units(head):
-    """Return the widths of the dense layers as a tuple."""
+def hidden_units(head):
+    """Return the widths of the dense layers as a tuple; empty for a linear head or a module."""
     units = head.hidden_units
     units = (units,) if isinstance(units, Integral) else tuple(units)
-    if all(isinstance(width, Integral) and width > 0 for width in units):
+    if all(
+        isinstance(width, Integral) and not isinstance(width, bool) and 0 < width <= MAX_UNITS
+        for width in units
+    ):
         return units
     raise ValueError(
-        "hidden_units must be a positive integer or a tuple of them, such as 256 or (256, 64); "
-        f"got {head.hidden_units!r}."
+        "hidden_units must be a positive integer or a tuple of them, such as 256 or (256, 64), of "
+        f"at most {MAX_UNITS:,} units; got {head.hidden_units!r}."
     )
-
-
-def _is_linear(head):
-    return head.module is None and not _hidden_units(head)
 
 
 def resolve_lr(head, n_features):
@@ -155,7 +128,7 @@ def resolve_lr(head, n_features):
     given = (head.optimizer_params or {}).get("lr", head.lr)
     if given != "auto":
         return given
-    if _is_linear(head):
+    if head.module is None and not hidden_units(head):
         return 0.2 / n_features**0.5
     return 0.001 if head.early_stopping else 0.004
 
@@ -167,7 +140,7 @@ def resolve_weight_decay(head, samples, mean, scale):
         return given
     if head.optimizer == "adamw":
         return 0.01
-    if not _is_linear(head):
+    if head.module is not None or hidden_units(head):
         return 1e-4
     # One sample per group: the other views of an image would give away the one left out.
     _, first = np.unique(samples.group, return_index=True)
@@ -184,9 +157,10 @@ def resolve_weight_decay(head, samples, mean, scale):
 def build_net(head, module, targets, device):
     """Return an initialized net around a module."""
     from .._training._net import Net
-    from .._training._schedules import check_arguments
 
     optimizer = OPTIMIZERS.get(head.optimizer, head.optimizer)
+    if not (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
+        raise ValueError(f"optimizer={optimizer!r} is neither a name nor a class of torch.optim.")
     given = head.optimizer_params or {}
     check_arguments(optimizer, given, "optimizer_params", {"params"}, {"param_groups"})
     for name, value in {"lr": head.lr, "weight_decay": head.weight_decay}.items():
@@ -205,7 +179,7 @@ def build_net(head, module, targets, device):
             f"{_name(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
         )
-    return Net(
+    net = Net(
         module,
         targets=targets,
         seed=head._seed,
@@ -215,17 +189,13 @@ def build_net(head, module, targets, device):
         lr=head.lr_,
         batch_size=head.batch_size,
         device=device,
-    ).initialize()
-
-
-def check_batches(head, module, n_samples):
-    """Check that batch normalization never gets a batch of one sample."""
-    if min(head.batch_size, n_samples) == 1 and has_batch_norm(module):
+    )
+    try:
+        return net.initialize()
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"Batch normalization needs two samples in every training batch; there are {n_samples} "
-            f"samples and batch_size={head.batch_size}. Give more samples at a time, raise "
-            "batch_size, or set batch_norm=False."
-        )
+            f"{_name(optimizer)} refuses lr={head.lr_} with optimizer_params={given!r}: {error}."
+        ) from error
 
 
 def _name(function):

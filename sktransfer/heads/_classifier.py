@@ -9,31 +9,28 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._training._parameters import CONSTRAINTS, check_validation, check_weight
 from .._training._prediction import PredictsByLogits
 from .._training._random import seeded
 from .._training._samples import (
     EmbeddingDataset,
     Samples,
     class_factors,
+    moments,
     relative_weight,
-    split_samples,
+    split_groups,
 )
-from .._training._targets import (
-    ClassTargets,
-    check_two_classes,
-    clean_labels,
-)
+from .._training._targets import ClassTargets, check_two_classes, clean_labels
 from .._utils._devices import resolve_device
 from .._utils._sklearn import (
     HasMethods,
     Interval,
     StrOptions,
-    check_sample_weight,
     fit_context,
 )
 from .._utils._typing import ArrayLike, Seed
@@ -43,16 +40,12 @@ from ._building import (
     STRUCTURE,
     build_module,
     build_net,
-    check_batches,
     check_structure,
     kernels_for,
     resolve_lr,
     resolve_weight_decay,
-    scaling_moments,
 )
 from ._modules import ACTIVATIONS
-
-__all__ = ["HeadClassifier"]
 
 #: Embeddings that take no more than this are moved to the device once, and not batch by batch.
 RESIDENT_BYTES = 2 * 1024**3
@@ -205,7 +198,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
 
     _parameter_constraints: ClassVar[dict] = {
-        "hidden_units": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        **CONSTRAINTS,
+        "hidden_units": [Integral, tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "batch_norm": ["boolean"],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -223,19 +217,7 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         ],
         "lr_schedule_params": [dict, None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "max_epochs": [Interval(Integral, 1, 1_000_000, closed="both")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "validation_splitter": [HasMethods("split"), "array-like", HasMethods("__iter__"), None],
-        "scoring": [StrOptions({"loss", *get_scorer_names()})],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "callbacks": [list, tuple, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -350,8 +332,7 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
             check_consistent_length(X, groups)
             group = np.unique(clean_labels(groups, "groups"), return_inverse=True)[1]
         train, valid = Samples(X, targets.encode(y), weight, group), None
-        if (X_val is None) != (y_val is None):
-            raise ValueError("Pass both X_val and y_val, or neither of them.")
+        check_validation(X_val, y_val)
         if X_val is not None:
             if holds_images(X_val):
                 raise TypeError(
@@ -361,9 +342,10 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
                     "head__X_val=pipeline[:-1].fit(X).transform(X_val)."
                 )
             X_val, y_val, even = self._check_data(X_val, y_val, None, reset=False, y_name="y_val")
-            valid = Samples(X_val, targets.encode(y_val), even, np.arange(len(X_val)))
+            codes = targets.encode(y_val, "y_val")
+            valid = Samples(X_val, codes, even, np.arange(len(X_val)))
         elif self.validation_splitter is not None:
-            first, second = _first_split(self.validation_splitter, X, y, groups)
+            first, second = self._first_split(X, y, groups)
             if np.intersect1d(group[first], group[second]).size:
                 raise ValueError(
                     f"validation_splitter={self.validation_splitter!r} puts samples of one group, "
@@ -374,7 +356,9 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
             train, valid = train.take(first), train.take(second)
         train, valid = self._weighted(train, valid, targets)
         if valid is None and self.early_stopping:
-            train, valid = split_samples(train, self.validation_fraction, self._seed)
+            strata = None if targets.multilabel else train.y
+            parts = split_groups(train.group, strata, self.validation_fraction, self._seed)
+            train, valid = map(train.take, parts)
         net = self._new_net(train, targets)
         self._train(
             net,
@@ -446,7 +430,14 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
             net = self._new_net(samples, targets)
         else:
             check_structure(self, self._structure)
-            net = self._update_net()
+            net = self.net_
+            net.lr = self.lr_ = resolve_lr(self, self.n_features_in_)
+            net.batch_size = self.batch_size
+            net.criterion_.label_smoothing = self.label_smoothing
+            for group in net.optimizer_.param_groups:
+                group["lr"] = self.lr_
+                if self.weight_decay != "auto" and any(p.ndim > 1 for p in group["params"]):
+                    group["weight_decay"] = self.weight_decay_ = self.weight_decay
         self._train(net, samples, None, epochs=1)
         return self
 
@@ -495,8 +486,18 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         checked = validate_data(
             self, X, reset=reset, dtype=np.float32, ensure_all_finite=False, **check
         )
-        _check_finite(checked[0] if check else checked)
-        return checked
+        rows = checked[0] if check else checked
+        if np.isfinite(rows).all():
+            return checked
+        missing = np.flatnonzero(np.isnan(rows).any(axis=1))
+        if not len(missing):
+            raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
+        raise ValueError(
+            f"Input X contains NaN in {len(missing)} of {len(rows)} rows, first in row "
+            f'{missing[0]}. If ImageEmbedder(on_error="nan") made X, these are images that could '
+            "not be read, and its errors_ lists them. Repair the files, or drop such rows from X "
+            "and y: good = ~np.isnan(X).any(axis=1)."
+        )
 
     def _check_data(self, X, y, sample_weight, reset, y_name="y"):
         """Return features as float32, targets as an array, and weights."""
@@ -504,10 +505,24 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         X, y = self._check_features(X, reset, y=y, multi_output=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        return X, y, weight
+        return X, y, check_weight(sample_weight, len(X))
+
+    def _first_split(self, X, y, groups):
+        """Return the indices of training and validation samples, as a splitter chooses them."""
+        splitter = self.validation_splitter
+        try:
+            first, second = next(iter(check_cv(splitter).split(X, y, groups)))
+            return np.arange(len(X))[first], np.arange(len(X))[second]
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"validation_splitter={splitter!r} makes no split: {error}. Pass a splitter of "
+                "scikit-learn, or a list of pairs of index arrays (train, validation)."
+            ) from error
+        except StopIteration:
+            raise ValueError(
+                f"validation_splitter={splitter!r} yields no split. A generator yields its splits "
+                "only once: pass a splitter, or a list of (train, validation) pairs."
+            ) from None
 
     def _announced_targets(self, y, classes, first):
         """Return the targets of a call of ``partial_fit``; the first one names all classes."""
@@ -546,29 +561,19 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
     def _new_net(self, samples, targets):
         """Return a net with new weights."""
         self._structure = {name: getattr(self, name) for name in STRUCTURE}
-        mean, scale = scaling_moments(self.scaling, samples)
+        mean = scale = None
+        if self.scaling is not None:
+            mean, variance = moments(samples.X, samples.weight)
+            scale = np.sqrt(variance.mean() if self.scaling == "global" else variance)
+            scale = np.where(scale > 0, scale, 1.0)
         n_features, n_outputs = samples.X.shape[1], len(targets.classes)
         module = build_module(self, n_features, n_outputs, mean, scale)
         self.lr_ = resolve_lr(self, n_features)
         self.weight_decay_ = resolve_weight_decay(self, samples, mean, scale)
         return build_net(self, module, targets, resolve_device(self.device))
 
-    def _update_net(self):
-        """Return the net with the parameters that may change between calls."""
-        net = self.net_
-        net.lr = self.lr_ = resolve_lr(self, self.n_features_in_)
-        net.batch_size = self.batch_size
-        net.criterion_.label_smoothing = self.label_smoothing
-        for group in net.optimizer_.param_groups:
-            group["lr"] = self.lr_
-            if self.weight_decay != "auto" and any(p.ndim > 1 for p in group["params"]):
-                group["weight_decay"] = self.weight_decay_ = self.weight_decay
-        return net
-
     def _restored_net(self, weights):
         """Return the net of a head that has been loaded, on a device that this machine has."""
-        from skorch.history import History
-
         resolved = {"lr": "auto", "weight_decay": "auto"}  # lr_ and weight_decay_ hold the values
         built_with = SimpleNamespace(**{**vars(self), **self._structure, **resolved})
         scaled = "scaling.mean" in weights
@@ -581,14 +586,20 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
         except ValueError:  # trained on a GPU, loaded on a machine without one
             device = "cpu"
         net = build_net(built_with, module, self._targets(), device)
-        net.history = History({"batches": [], **row} for row in self.history_)
+        net.history.extend({"batches": [], **row} for row in self.history_)
         return net
 
     def _train(self, net, train, valid, **params):
         """Train a net and keep it."""
         from .._training._net import train as train_net
 
-        check_batches(self, net.module_, len(train.X))
+        has_batch_norm = any(isinstance(m, _BatchNorm) for m in net.module_.modules())
+        if has_batch_norm and min(self.batch_size, len(train.X)) == 1:
+            raise ValueError(
+                "Batch normalization needs two samples in every training batch; there are "
+                f"{len(train.X)} samples and batch_size={self.batch_size}. Give more samples at a "
+                "time, raise batch_size, or set batch_norm=False."
+            )
         n_together = min(self.batch_size, len(train.X))
         with seeded(self._seed, net.device), kernels_for(n_together, net.module_):
             self.best_epoch_ = train_net(
@@ -596,12 +607,15 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseEstimator):
                 _dataset(train, net),
                 None if valid is None else _dataset(valid, net),
                 rates=f"the learning rate lr={self.lr_:g}",
-                description="Training the head",
+                description=f"Head of {train.X.shape[1]} features, {len(train.X)} samples",
                 callbacks=self.callbacks,
                 verbose=self.verbose,
                 **params,
             )
-        self.net_, self.history_ = net, net.rows()
+        if not hasattr(self, "net_"):
+            self.history_ = []
+        self.history_ += net.rows(len(self.history_))  # copying all would slow down partial_fit
+        self.net_ = net
         self.n_epochs_ = len(self.history_)
 
 
@@ -616,28 +630,3 @@ def _dataset(samples, net):
     if X.nbytes <= RESIDENT_BYTES:
         tensors = [t if t is None else t.to(net.device) for t in tensors]
     return EmbeddingDataset(*tensors, is_scaled=True)
-
-
-def _first_split(splitter, X, y, groups):
-    """Return the indices of both sides of the first split."""
-    for sides in check_cv(splitter).split(X, y, groups):
-        return sides
-    raise ValueError(
-        f"validation_splitter={splitter!r} yields no split. A generator yields its splits only "
-        "once: pass a splitter, or a list of (train, validation) pairs."
-    )
-
-
-def _check_finite(X):
-    """Refuse NaN and infinity, and say where such rows come from."""
-    if np.isfinite(X).all():
-        return
-    missing = np.flatnonzero(np.isnan(X).any(axis=1))
-    if not len(missing):
-        raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
-    raise ValueError(
-        f"Input X contains NaN in {len(missing)} of {len(X)} rows, first in row {missing[0]}. If "
-        'ImageEmbedder(on_error="nan") made X, these are images that could not be read, and its '
-        "errors_ lists them. Repair the files, or drop such rows from X and y: "
-        "good = ~np.isnan(X).any(axis=1)."
-    )

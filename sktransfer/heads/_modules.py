@@ -7,8 +7,6 @@ from torch import nn
 
 from .._utils._threads import usable_kernels
 
-__all__ = ["ACTIVATIONS", "Head", "build_head", "has_batch_norm"]
-
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
@@ -30,8 +28,22 @@ class Head(nn.Module):
     def __init__(self, n_features, n_outputs, make, mean=None, scale=None):
         super().__init__()
         self.scaling = nn.Identity() if mean is None else FeatureScaling(mean, scale)
-        self.network = make(n_features=n_features, n_outputs=n_outputs)
-        _check_outputs(self.network, n_features, n_outputs)
+        self.network = network = make(n_features=n_features, n_outputs=n_outputs)
+        logits = network
+        if isinstance(network, nn.Module):
+            training = network.training
+            network.eval()
+            with usable_kernels(), torch.inference_mode():
+                logits = network(torch.zeros(2, n_features))
+            network.train(training)
+        shape = tuple(getattr(logits, "shape", ()))
+        if shape != (2, n_outputs):
+            raise ValueError(
+                f"module must return logits of shape (n_samples, {n_outputs}), one for each class; "
+                f"for 2 samples of {n_features} features {type(network).__name__} returned "
+                f"{f'shape {shape}' if shape else type(logits).__name__}. End it with "
+                "nn.Linear(..., n_outputs) and no softmax."
+            )
 
     def forward(self, X, is_scaled=False):
         return self.network(X if is_scaled else self.scaling(X))
@@ -52,24 +64,3 @@ def build_head(n_features, n_outputs, hidden_units, dropout, batch_norm, activat
     if dropout and not hidden_units:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear((n_features, *hidden_units)[-1], n_outputs))
-
-
-def has_batch_norm(network):
-    """Whether a network needs two samples in every training batch."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
-
-
-def _check_outputs(network, n_features, n_outputs):
-    training = network.training
-    network.eval()
-    with usable_kernels(), torch.inference_mode():
-        logits = network(torch.zeros(2, n_features))
-    network.train(training)
-    shape = tuple(getattr(logits, "shape", ()))
-    if shape != (2, n_outputs):
-        raise ValueError(
-            f"module must return logits of shape (n_samples, {n_outputs}), one for each class; for "
-            f"2 samples of {n_features} features {type(network).__name__} returned "
-            f"{f'shape {shape}' if shape else type(logits).__name__}. End it with "
-            "nn.Linear(..., n_outputs) and no softmax."
-        )

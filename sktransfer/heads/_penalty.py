@@ -9,8 +9,6 @@ import numpy as np
 import sklearn
 from sklearn.linear_model import RidgeCV
 
-__all__ = ["MAX_SAMPLES", "choose_penalty"]
-
 #: Candidate penalties of ridge regression, for samples with a mean squared norm of one.
 STRENGTHS = 2.0 ** np.arange(-8, 6)
 

@@ -8,11 +8,9 @@ import torch
 from sktransfer._training._samples import (
     Batches,
     EmbeddingDataset,
-    Samples,
     class_factors,
     moments,
-    split_fraction,
-    split_samples,
+    split_groups,
 )
 from sktransfer._training._targets import ClassTargets, clean_labels
 
@@ -38,18 +36,18 @@ def test_moments_are_weighted_and_exact_far_from_zero():
 
 def test_groups_stay_together():
     group = np.repeat(np.arange(20), 3)
-    samples = Samples(np.zeros((60, 1)), group % 2, np.ones(60), group)
-    train, valid = split_samples(samples, 0.3, 0)
-    assert len(valid.group) == 18 and not set(train.group) & set(valid.group)
-    assert np.bincount(valid.y).tolist() == [9, 9]
+    train, valid = split_groups(group, group % 2, 0.3, 0)
+    assert len(valid) == 18 and not set(group[train]) & set(group[valid])
+    assert np.bincount(group[valid] % 2).tolist() == [9, 9]
+    assert sorted([*train, *valid]) == list(range(60))
 
 
 def test_each_side_of_a_split_has_every_class():
     labels = np.repeat([0, 1], [50, 4])
-    for part in split_fraction(labels, 0.2, 0):
+    for part in split_groups(np.arange(54), labels, 0.2, 0):
         assert set(labels[part]) == {0, 1}
     with pytest.raises(ValueError, match="each of the 2 classes on both sides"):
-        split_fraction(np.repeat([0, 1], [50, 1]), 0.2, 0)
+        split_groups(np.arange(51), np.repeat([0, 1], [50, 1]), 0.2, 0)
 
 
 def test_balanced_classes_have_the_same_sum_of_weights():
@@ -90,3 +88,5 @@ def test_targets_go_to_codes_and_back():
     assert several.encode(np.array([[1, 0]])).dtype == np.float32
     right = several.n_right(torch.tensor([[-1.0, 2], [1, -2]]), torch.tensor([[0.0, 1], [1, 1]]))
     assert right == 1
+    with pytest.raises(ValueError, match=r"y_val marks the labels .* by 0 and 1.*\[7\]"):
+        several.encode(np.array([[0, 7]]), "y_val")

@@ -240,6 +240,8 @@ def test_too_few_images_to_validate():
         ({"scoring": "acc"}, "scoring"),
         ({"device": "cuda:7"}, "not available"),
         ({"max_epochs": 10**30}, "max_epochs"),
+        ({"augmentation": "crop", "n_views": 10**30}, "n_views"),
+        ({"checkpoint_dir": "\0"}, "is no directory to write to"),
     ],
 )
 def test_wrong_parameters(params, message):
@@ -289,7 +291,11 @@ def test_a_memory_limit_is_read_before_anything_is_trained(monkeypatch):
 
 def test_progress(capsys):
     tuner(verbose=2).fit(X, Y)
-    assert capsys.readouterr().out.count("train_loss") == 3
+    assert capsys.readouterr().out.count("train_loss") == 53  # the head first
+    tuner(verbose=1).fit(X, Y)
+    shown = capsys.readouterr().err
+    for name in ("Sequential", "Head of 10 features, 40 samples", "Sequential: fine-tuning"):
+        assert f"{name}: 100%" in shown
 
 
 def test_labels_as_an_array_of_pandas():

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from tuners import X, Y, same, state, tiny_net, tuner
 
 from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
+from sktransfer._engine import _embedding
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
 from sktransfer.finetuning import _features, _fit
 
@@ -251,6 +252,21 @@ def test_frozen_part_runs_once_for_each_view(monkeypatch, params, n_runs):
     monkeypatch.setattr(_features, "embed_images", embed_images)
     tuner(max_epochs=3, **params).fit(X, Y)
     assert sum(count) == n_runs
+
+
+@pytest.mark.parametrize("params", [{"memory_limit": 0}, {"augmentation": "crop", "n_views": None}])
+def test_images_are_digested_once_though_nothing_is_kept(monkeypatch, params):
+    count = []
+    for module in (_fit, _embedding):
+        original = module.digest_images
+
+        def digest_images(images, *args, original=original):
+            count.append(len(images))
+            return original(images, *args)
+
+        monkeypatch.setattr(module, "digest_images", digest_images)
+    tuner(max_epochs=3, **params).fit(X, Y)
+    assert sum(count) == 80  # for the embedder, and for the training
 
 
 def test_new_views_in_each_epoch():

@@ -17,7 +17,7 @@ from sktransfer.heads import HeadClassifier
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("hidden_units", [(8, 0), (8, "wide"), [2.5]])
+@pytest.mark.parametrize("hidden_units", [(8, 0), (8, "wide"), [2.5], True, 10**30, -1])
 def test_impossible_widths(blobs, hidden_units):
     with pytest.raises(ValueError, match="hidden_units must be a positive integer"):
         HeadClassifier(hidden_units).fit(*blobs)
@@ -38,6 +38,14 @@ def test_impossible_widths(blobs, hidden_units):
         ({"callbacks": [int]}, "which is not a skorch callback"),
         ({"device": "meta"}, 'device="meta" is not supported'),
         ({"max_epochs": 10**30}, "max_epochs"),
+        ({"lr_schedule": print}, "neither a name nor a class of torch.optim.lr_scheduler"),
+        ({"lr_schedule_params": {"step_every": "week"}}, 'step_every must be "epoch" or "batch"'),
+        ({"optimizer": torch.nn.Linear}, "neither a name nor a class of torch.optim"),
+        ({"optimizer_params": {"lr": float("nan")}}, "Adam refuses lr=nan"),
+        ({"optimizer_params": {"lr": "fast"}}, "Adam refuses lr=fast"),
+        ({"module": lambda n_features, n_outputs: None}, "returned NoneType"),
+        ({"validation_splitter": {1: 2}}, "validation_splitter=.*makes no split"),
+        ({"validation_splitter": [(range(300), [300])]}, "makes no split: index 300 is out of"),
         ({"scoring": "acuracy"}, "scoring"),
         (
             {"weight_decay": 0.1, "optimizer_params": {"weight_decay": 0.5}},
@@ -94,6 +102,8 @@ def test_classes_of_partial_fit(blobs, classes, message):
         (pd.array([1, None], dtype="Int64"), "y has missing values"),
         ([1, "a"], "y mixes labels of different types: int, str"),
         (np.array([b"a", "a"], dtype=object), "y mixes labels of different types: bytes, str"),
+        ([b"a", b"b"], "y has labels of the type bytes"),
+        ([object(), object()], "y has labels of the type object"),
     ],
 )
 def test_labels_that_are_missing_or_mixed(labels, message):
@@ -184,6 +194,16 @@ def test_validation_data(blobs):
     with pytest.raises(ValueError, match="No validation sample has a positive weight"):
         head = HeadClassifier(validation_splitter=fold)
         head.fit(*blobs, sample_weight=np.arange(300) < 200)
+
+
+def test_several_labels_are_marked_by_zero_and_one():
+    X, y = make_multilabel_classification(50, 5, n_classes=3, random_state=0)
+    head = HeadClassifier(max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"y_val marks.*contains \[7\]"):
+        head.fit(X, y, X_val=X, y_val=y * 7)
+    head.partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"y marks.*contains \[0\.5\]"):
+        head.partial_fit(X, y * 0.5)
 
 
 def test_class_weight_is_not_for_several_labels():

@@ -1,6 +1,7 @@
 """HeadClassifier: optimizers, schedules, weights, seeds, validation, callbacks."""
 
 import pickle
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -184,6 +185,23 @@ def test_calls_of_partial_fit_draw_other_orders(blobs):
     assert orders[0] != orders[1]
 
 
+def test_partial_fit_does_not_slow_down_with_the_number_of_calls(blobs):
+    head = HeadClassifier(random_state=0).partial_fit(*blobs, classes=[0, 1, 2])
+    before = {"batches": [], **head.history_[0], "train_batch_count": 3, "train_loss_best": True}
+
+    def seconds():
+        start = perf_counter()
+        head.partial_fit(*blobs)
+        return perf_counter() - start
+
+    few = min(seconds() for _ in range(5))
+    for _ in range(100_000):
+        head.net_.history.append(dict(before))
+    head.history_ += head.net_.rows(len(head.history_))
+    assert min(seconds() for _ in range(5)) < 3 * few
+    assert len(head.history_) == head.n_epochs_ == 100_011
+
+
 @pytest.mark.parametrize("other", [{"dropout": np.float64(0.3)}, {"module_params": None}])
 def test_partial_fit_goes_on_with_values_that_say_the_same(blobs, other):
     head = HeadClassifier(8, dropout=0.3, max_epochs=1).fit(*blobs)
@@ -304,7 +322,8 @@ def test_verbosity(blobs, capsys):
     HeadClassifier(max_epochs=2).fit(*blobs)
     assert capsys.readouterr() == ("", "")
     HeadClassifier(max_epochs=2, verbose=1).fit(*blobs)
-    assert "2/2" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "Head of 20 features, 300 samples" in shown and "2/2" in shown
     HeadClassifier(max_epochs=2, verbose=2).fit(*blobs)
     assert capsys.readouterr().out.count("train_loss") == 2
 

@@ -1,0 +1,68 @@
+"""Checks that all estimators of a training share."""
+
+import inspect
+from numbers import Integral, Real
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from sklearn.metrics import get_scorer_names
+
+from .._utils._sklearn import Interval, StrOptions, check_sample_weight
+
+#: Largest number of epochs, and of units in a layer.
+MAX_EPOCHS, MAX_UNITS = 1_000_000, 100_000
+
+#: Parameters that mean the same everywhere.
+CONSTRAINTS = MappingProxyType(
+    {
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "max_epochs": [Interval(Integral, 1, MAX_EPOCHS, closed="both")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "scoring": [StrOptions({"loss", *get_scorer_names()})],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+)
+
+
+def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
+    """Check that a class or function takes the arguments in a dict parameter called ``name``.
+
+    ``ours`` are arguments that the caller passes, ``extra`` are accepted besides.
+    """
+    label = getattr(function, "__name__", None) or repr(function)
+    huge = [n for n, v in given.items() if isinstance(v, Integral) and abs(v) >= 2**63]
+    if huge:
+        raise ValueError(f"{name}={given!r} has numbers that are too large: {', '.join(huge)}.")
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = {n for n, p in parameters.items() if p.kind is not p.VAR_POSITIONAL} - ours
+    unknown = sorted(map(repr, given.keys() - known - extra))
+    if unknown:
+        raise ValueError(
+            f"{name} has {', '.join(unknown)}, which {label} does not take. It takes "
+            f"{', '.join(sorted(known))}."
+        )
+
+
+def check_weight(sample_weight, n_samples):
+    """Return the weights of samples as float64, ones for None."""
+    rows = np.empty((n_samples, 1))  # scikit-learn compares with an array, and images are none
+    weight = check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def check_validation(X_val, y_val):
+    """Refuse validation samples without targets, and targets without samples."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("Pass both X_val and y_val, or neither of them.")
