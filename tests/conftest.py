@@ -63,10 +63,20 @@ def session_home(tmp_path_factory):
         yield home
 
 
+@pytest.fixture(scope="session")
+def kept_conversions(tmp_path_factory):
+    """A directory for OpenVINO's conversions, which take seconds each, in all tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "conversions"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory, monkeypatch):
-    """Give each test an empty cache, and return its directory."""
+def home(tmp_path_factory, monkeypatch, kept_conversions):
+    """Give each test a cache without embeddings, and return its directory."""
     folder = tmp_path_factory.mktemp("cache")
+    (folder / "openvino").symlink_to(kept_conversions, target_is_directory=True)
     monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
     return folder
 

@@ -75,7 +75,7 @@ class Network:
     def runner(self):
         """Return what runs the network; it is built and loaded if necessary."""
         n_threads = thread_share() if self.runtime.engine == "openvino" else 1
-        key = self.key, self.runtime.device, n_threads, self.model_dir
+        key = self.key, self.runtime.device, n_threads
         # In a forked child, kernels with more than one thread would crash.
         with single_threaded_kernels():
             return _runners.get(key, lambda: self._build(n_threads))
