@@ -52,7 +52,6 @@ class Net(NeuralNetClassifier):
         *,
         targets,
         seed,
-        label_smoothing=0.0,
         autocast=None,
         start_at_zero=False,
         valid_batch_size=PREDICTION_BATCH,
@@ -61,7 +60,6 @@ class Net(NeuralNetClassifier):
     ):
         super().__init__(
             module,
-            criterion=targets.loss(label_smoothing),
             iterator_train=Batches,
             iterator_train__shuffle=True,
             iterator_valid=Batches,
@@ -73,9 +71,12 @@ class Net(NeuralNetClassifier):
             history=EpochHistory(),
             **kwargs,
         )
-        self.targets, self.seed, self.label_smoothing = targets, seed, label_smoothing
-        self.autocast, self.start_at_zero = autocast, start_at_zero
-        self.valid_batch_size, self.rates = valid_batch_size, rates
+        self.targets, self.seed, self.autocast = targets, seed, autocast
+        self.start_at_zero, self.valid_batch_size, self.rates = (
+            start_at_zero,
+            valid_batch_size,
+            rates,
+        )
         self.lowest_ = {}  # the best value so far of each column, as a loss
 
     @property

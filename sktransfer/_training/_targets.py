@@ -61,8 +61,13 @@ class ClassTargets:
         check_two_classes(y, weight)
         return cls(kind, np.unique(y))
 
-    def loss(self, label_smoothing):
-        return ClassificationLoss(self.multilabel, label_smoothing)
+    @property
+    def n_outputs(self):
+        return len(self.classes)
+
+    def strata(self, codes):
+        """Return the class of each sample, by which splits are stratified; None for no strata."""
+        return None if self.multilabel else codes
 
     def encode(self, y, name="y"):
         """Return codes of classes (int64), or indicators (float32)."""

@@ -168,9 +168,11 @@ class FineTuneClassifier(
 
     Notes
     -----
-    A pickle holds the head and the tuned stages; the frozen part is loaded by name, and its
-    weights are checked. A model trained on a GPU loads on a machine without one. Ctrl-C ends
-    training and keeps what has been learned.
+    The state of a fitted classifier, for pickle and the like, has the weights of the head and of
+    the tuned stages as arrays, and the parameters without ``callbacks``. The networks are built
+    again when they are needed: the frozen part is loaded by name, and its weights are checked. A
+    model trained on a GPU predicts on a machine without one. Ctrl-C ends training and keeps what
+    has been learned.
 
     References
     ----------
@@ -384,6 +386,13 @@ class FineTuneClassifier(
             return self.embedder_.get_feature_names_out()
         name = self.backbone_.spec.name
         return np.array([f"{name}_tuned_{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def __getstate__(self):
+        """Return the state, without the callbacks if the classifier is fitted."""
+        state = {**super().__getstate__()}
+        if "head_" in state:
+            state |= {"callbacks": None, "device": str(self.device)}
+        return state
 
     def _targets(self):
         return self.head_._targets()

@@ -69,6 +69,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     with with_advice():
         rows = np.asarray(embedder.transform(images), dtype=np.float32)
     train, valid = np.arange(n_train), np.arange(n_train, len(images))
+    codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
     if n_stages == 0 and augmentation is None:
         head = _fit_head(params, rows, y, weight, train, valid)
@@ -89,7 +90,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     if not len(valid) and params.early_stopping:
         # Equal images stay on one side.
         keys = np.array([digests[index] for index in train], dtype="S20")
-        parts = split_groups(keys, targets.encode(y[train]), params.validation_fraction, seed)
+        parts = split_groups(keys, targets.strata(codes[train]), params.validation_fraction, seed)
         train, valid = (train[part] for part in parts)
     head = _fit_head(params, rows, y, weight, train, valid)
 
@@ -102,7 +103,6 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         lower, upper = split_backbone(shared_network(spec), n_stages)
         network, shape = frozen_part(lower, spec, runtime, n_stages)
     model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
-    codes = targets.encode(y)
     factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
     weight = weight * factors[codes]
 
@@ -135,7 +135,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
             model.to(memory_format=torch.channels_last),
             targets=targets,
             seed=seed,
-            label_smoothing=head.label_smoothing,
+            criterion=head._loss(),
             autocast=None if dtype is torch.float32 else dtype,
             start_at_zero=True,
             rates=model.rates(params.lr, params.backbone_lr_factor, params.layer_decay),
@@ -167,9 +167,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     model.eval()
     head.net_.module_.to(head.net_.device)
     if n_stages:
-        is_whole = lower is None or not any(True for _ in lower.parameters())
         upper = upper.cpu().requires_grad_(False)
-        fitted["backbone"] = TunedBackbone(spec, n_stages, upper, is_whole)
+        fitted["backbone"] = TunedBackbone(embedder, n_stages, upper)
     kept = "pixels" if network.dtype == np.uint8 else "features"
     return fitted | {
         "head": head,

@@ -2,13 +2,16 @@
 
 import copy
 from contextlib import contextmanager
+from dataclasses import replace
 
+import torch
 from torch import nn
 
 from .._engine import Network, embed_images, progress_bar
+from .._training._weights import load_arrays, to_arrays
 from .._utils._hashing import hash_value
 from .._utils._threads import usable_kernels
-from ..backbones import shared_network, split_backbone
+from ..backbones import resolve_backbone, shared_network, split_backbone
 from ..exceptions import ImageReadError
 from ..images import image_problems
 
@@ -26,16 +29,46 @@ def with_advice():
 
 
 class TunedBackbone:
-    """A backbone whose upper part was tuned; only that part is in its pickle.
+    """A backbone whose upper part was tuned.
 
-    `n_stages` is the number of tuned stages, counted from the end. `upper` contains them, on the
-    CPU, or the whole network if it cannot be split. The fingerprint of `spec` is checked when the
-    frozen part is loaded.
+    `embedder` is that of the frozen backbone, `n_stages` the number of tuned stages, counted from
+    the end. The state has the weights of these stages as arrays, or those of the whole network if
+    it cannot be split. The frozen part is loaded by name, and its fingerprint is checked.
     """
 
-    def __init__(self, spec, n_stages, upper, is_whole):
-        self.spec, self.n_stages, self.upper, self.is_whole = spec, n_stages, upper, is_whole
-        self.digest = hash_value([n_stages, upper.state_dict()])
+    def __init__(self, embedder, n_stages, upper):
+        self.embedder, self.n_stages, self._upper = embedder, n_stages, upper
+        self._digest = hash_value([n_stages, upper.state_dict()])
+        self._torch_version = str(torch.__version__)
+
+    def __getstate__(self):
+        state = {**vars(self)}
+        if "_upper" in state:
+            state["_weights"] = to_arrays(state.pop("_upper"))
+        return state
+
+    @property
+    def spec(self):
+        """The frozen backbone."""
+        embedder = self.embedder
+        spec = resolve_backbone(embedder.backbone, embedder.weights, embedder.image_size)
+        return replace(spec, fingerprint=embedder.fingerprint_)
+
+    def _split(self):
+        with usable_kernels():
+            return split_backbone(shared_network(self.spec), self.n_stages)
+
+    @property
+    def upper(self):
+        """The tuned stages on the CPU, or the whole network; built again after loading."""
+        weights = vars(self).get("_weights")  # read first: another thread may build it, too
+        upper = vars(self).get("_upper")
+        if upper is None:
+            _, upper = self._split()
+            load_arrays(upper, weights, self._torch_version)
+            self._upper = upper.requires_grad_(False).eval()
+            vars(self).pop("_weights", None)
+        return upper
 
     def network(self):
         """Return a copy of the whole network, from normalized images to embeddings, on the CPU."""
@@ -43,23 +76,23 @@ class TunedBackbone:
             return copy.deepcopy(self._network())
 
     def _network(self):
-        if self.is_whole:
-            return self.upper
-        with usable_kernels():
-            lower, _ = split_backbone(shared_network(self.spec), self.n_stages)
+        upper, (lower, _) = self.upper, self._split()
+        if lower is None or not any(True for _ in lower.parameters()):
+            return upper
         # One flat sequence, so that the stages can be told apart again.
-        return nn.Sequential(*lower, *self.upper).eval()
+        return nn.Sequential(*lower, *upper).eval()
 
     def embed(self, images, runtime, max_pixels, verbose):
         """Return embeddings (n_samples, n_features) of checked images."""
+        spec = self.spec
         network = Network(
-            f"{self.spec.name} (tuned)",
-            f"{self.spec.fingerprint}|{self.digest}",
-            self.spec.n_features,
-            self.spec.preprocessing,
+            f"{spec.name} (tuned)",
+            f"{spec.fingerprint}|{self._digest}",
+            spec.n_features,
+            spec.preprocessing,
             runtime,
             self._network,
-            custom_module=self.spec.module is not None,
+            custom_module=spec.module is not None,
         )
         with progress_bar(network.name, len(images), verbose=verbose) as progress:
             rows, failures = embed_images(images, network, max_pixels=max_pixels, progress=progress)

@@ -133,7 +133,7 @@ def resolve_lr(head, n_features):
     return 0.001 if head.early_stopping else 0.004
 
 
-def resolve_weight_decay(head, samples, mean, scale):
+def resolve_weight_decay(head, samples, targets, mean, scale):
     """Return the weight decay; "auto" chooses that of a linear head from its samples."""
     given = (head.optimizer_params or {}).get("weight_decay", head.weight_decay)
     if given != "auto":
@@ -183,7 +183,7 @@ def build_net(head, module, targets, device):
         module,
         targets=targets,
         seed=head._seed,
-        label_smoothing=head.label_smoothing,
+        criterion=head._loss(),
         optimizer=optimizer,
         **{f"optimizer__{name}": value for name, value in {**params, **given}.items()},
         lr=head.lr_,

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,8 +16,8 @@ class FeatureScaling(nn.Module):
 
     def __init__(self, mean, scale):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("factor", 1.0 / torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(np.array(mean), dtype=torch.float32))
+        self.register_buffer("factor", 1.0 / torch.tensor(np.array(scale), dtype=torch.float32))
 
     def forward(self, X):
         return (X - self.mean) * self.factor

@@ -19,7 +19,7 @@ from sktransfer._training._parameters import check_arguments
 from sktransfer._training._random import seed_epoch, seeded
 from sktransfer._training._samples import EmbeddingDataset
 from sktransfer._training._schedules import warmup_cosine
-from sktransfer._training._targets import ClassTargets
+from sktransfer._training._targets import ClassificationLoss, ClassTargets
 from sktransfer.heads import HeadClassifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,6 +101,7 @@ def trained_net(callbacks, autocast=None, n_epochs=1):
     net = Net(
         Graph(),
         targets=ClassTargets("binary", np.arange(2)),
+        criterion=ClassificationLoss(multilabel=False, label_smoothing=0.0),
         seed=0,
         autocast=autocast,
         optimizer=torch.optim.SGD,

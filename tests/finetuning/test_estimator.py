@@ -173,7 +173,7 @@ np.save(folder / "proba.npy", model.predict_proba(np.load(folder / "X.npy")))
 def test_other_weights_below_are_refused(monkeypatch):
     model = bundled().fit(X, Y)
     loaded = pickle.loads(pickle.dumps(model))
-    object.__setattr__(loaded.backbone_.spec, "fingerprint", "other")
+    loaded.backbone_.embedder.fingerprint_ = "other"
     with pytest.raises(FingerprintMismatchError, match="not the expected ones"):
         loaded.predict(X)
 

@@ -1,10 +1,15 @@
 """HeadClassifier as a scikit-learn classifier: common checks, targets, networks, pickles."""
 
+import copy
 import pickle
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +26,10 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from skorch.callbacks import Callback
 
 from sktransfer._utils import _devices
+from sktransfer.exceptions import WeightsError
 from sktransfer.heads import HeadClassifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,6 +232,19 @@ def test_features_as_tensors(blobs, dtype):
 # Devices and pickles
 
 
+TORCH = re.escape(torch.__version__)
+
+
+def pickle_again(head):
+    return pickle.loads(pickle.dumps(head))
+
+
+def joblib_again(head):
+    buffer = BytesIO()
+    joblib.dump(head, buffer)
+    return joblib.load(buffer)
+
+
 def test_a_head_from_a_gpu_loads_on_a_machine_without_one(blobs):
     head = HeadClassifier(max_epochs=2, random_state=0).fit(*blobs)
     expected = head.predict_proba(blobs[0])
@@ -251,11 +271,36 @@ def test_loading_leaves_the_random_state_alone(blobs):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_pickle_holds_plain_values_only(blobs):
-    head = HeadClassifier(8, early_stopping=True, validation_fraction=0.3, max_epochs=2).fit(*blobs)
-    state = head.__getstate__()
-    assert "net_" not in state
-    assert all(type(array) is np.ndarray for array in state["_weights"].values())
+@pytest.mark.parametrize("again", [pickle_again, joblib_again, copy.copy, copy.deepcopy])
+def test_networks_are_built_again_when_they_are_needed(blobs, again):
+    head = HeadClassifier(8, callbacks=[Callback()], max_epochs=2).fit(*blobs)
+    loaded = again(head)
+    assert not {"_net", "_module"} & vars(loaded).keys()
+    with torch.inference_mode():
+        assert np.array_equal(loaded.predict_proba(blobs[0]), head.predict_proba(blobs[0]))
+    assert "_net" not in vars(loaded) and loaded.callbacks is None
+    assert loaded.net_.history[-1]["train_loss"] == head.history_[-1]["train_loss"]
+    assert loaded.partial_fit(*blobs).n_epochs_ == 3 and head.n_epochs_ == 2
+
+
+def test_a_loaded_head_predicts_in_many_threads_at_once(blobs):
+    head = HeadClassifier(8, max_epochs=2, random_state=0).fit(*blobs)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            loaded = pickle.loads(pickle.dumps(head))
+            rows = list(pool.map(lambda _, loaded=loaded: loaded.predict_proba(blobs[0]), range(8)))
+            assert all(np.array_equal(found, head.predict_proba(blobs[0])) for found in rows)
+
+
+def test_weights_that_do_not_fit_name_the_version_that_made_them(blobs, monkeypatch):
+    head = HeadClassifier(module=Own, max_epochs=1).fit(*blobs)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    loaded = pickle.loads(pickle.dumps(head))
+    assert np.array_equal(loaded.predict(blobs[0]), head.predict(blobs[0]))
+    loaded = pickle.loads(pickle.dumps(head))
+    loaded._structure["module_params"] = {"width": 9}
+    with pytest.raises(WeightsError, match=rf"torch {TORCH} made them, and this is torch 9\.9"):
+        loaded.predict(blobs[0])
 
 
 def test_pickles_hold_no_training_data(blobs):
@@ -284,10 +329,17 @@ def test_a_device_may_be_an_object_of_torch(blobs):
     assert head.net_.device == "cpu"
 
 
-def test_importing_heads_does_not_import_skorch():
-    code = "import sys, sktransfer.heads; print('skorch' in sys.modules)"
-    command = [sys.executable, "-c", code]
-    assert subprocess.check_output(command, env=other_hashes(), text=True).split() == ["False"]
+def test_loading_and_predicting_import_no_training_code(blobs, tmp_path):
+    head = HeadClassifier(8, max_epochs=2, random_state=0).fit(*blobs)
+    joblib.dump((head, blobs[0]), tmp_path / "head")
+    code = f"""
+import sys, joblib
+head, X = joblib.load(r"{tmp_path / "head"}")
+joblib.dump((head.predict_proba(X), "skorch" in sys.modules), r"{tmp_path / "out"}")
+"""
+    subprocess.run([sys.executable, "-c", code], env=other_hashes(), check=True)
+    proba, imported = joblib.load(tmp_path / "out")
+    assert np.array_equal(proba, head.predict_proba(blobs[0])) and not imported
 
 
 # Together with scikit-learn

@@ -1,0 +1,312 @@
+"""What heads have in common: an estimator around one net that trains on embeddings."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .._training._parameters import check_validation, check_weight
+from .._training._random import seeded
+from .._training._samples import EmbeddingDataset, Samples, moments, relative_weight, split_groups
+from .._training._targets import clean_labels
+from .._training._weights import load_arrays, to_arrays
+from .._utils._devices import resolve_device
+from ..images import holds_images
+from ._building import (
+    STRUCTURE,
+    build_module,
+    build_net,
+    check_structure,
+    kernels_for,
+    resolve_lr,
+    resolve_weight_decay,
+)
+
+#: Embeddings that take no more than this are moved to the device once, and not batch by batch.
+RESIDENT_BYTES = 2 * 1024**3
+
+#: Samples that are predicted at a time.
+PREDICTION_BATCH = 4096
+
+
+class BaseHead(BaseEstimator):
+    """Base of the heads.
+
+    A subclass has the parameters and the methods ``_clean(y, name)``, ``_learn(y, weight)``, which
+    keeps and returns the targets, ``_targets()`` of a fitted head, and ``_loss()``.
+    """
+
+    #: Whether targets are numbers to predict.
+    _y_numeric = False
+
+    def _fit(self, X, y, sample_weight, groups, X_val, y_val):
+        X, y, weight = self._check_data(X, y, sample_weight, reset=True)
+        targets = self._learn(y, weight)
+        self._forget()  # the weights would not fit the new targets if this fit failed
+        self._seed = check_random_state(self.random_state).randint(2**31 - 1)
+        group = np.arange(len(X))
+        if groups is not None:
+            check_consistent_length(X, groups)
+            group = np.unique(clean_labels(groups, "groups"), return_inverse=True)[1]
+        train, valid = Samples(X, targets.encode(y), weight, group), None
+        check_validation(X_val, y_val)
+        if X_val is not None:
+            if holds_images(X_val):
+                raise TypeError(
+                    "X_val holds images, but a pipeline embeds only X for its last step. Set "
+                    "early_stopping=True with validation_fraction or with validation_splitter, "
+                    "which split X by index. Or pass embeddings: "
+                    "head__X_val=pipeline[:-1].fit(X).transform(X_val)."
+                )
+            X_val, y_val, even = self._check_data(X_val, y_val, None, reset=False, name="y_val")
+            valid = Samples(X_val, targets.encode(y_val, "y_val"), even, np.arange(len(X_val)))
+        elif self.validation_splitter is not None:
+            first, second = self._first_split(X, y, groups)
+            if np.intersect1d(group[first], group[second]).size:
+                raise ValueError(
+                    f"validation_splitter={self.validation_splitter!r} puts samples of one group, "
+                    "such as views of one image, on both sides. Pass a splitter that keeps groups "
+                    "together, such as GroupShuffleSplit, or use early_stopping=True with "
+                    "validation_fraction."
+                )
+            train, valid = train.take(first), train.take(second)
+        train, valid = self._weighted(train, valid, targets)
+        if valid is None and self.early_stopping:
+            strata = targets.strata(train.y)
+            parts = split_groups(train.group, strata, self.validation_fraction, self._seed)
+            train, valid = map(train.take, parts)
+        net = self._new_net(train, targets)
+        self._train(
+            net,
+            train,
+            valid,
+            epochs=self.max_epochs,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+            scoring=self.scoring,
+            tol=self.tol,
+            lr_schedule=self.lr_schedule,
+            lr_schedule_params=self.lr_schedule_params,
+        )
+        net.optimizer_.state.clear()  # twice the size of the weights with Adam
+        return self
+
+    def _partial_fit(self, X, y, sample_weight, learn):
+        """Train for an epoch; ``learn(y, weight)`` keeps and returns targets in the first call."""
+        unfit = {
+            "early_stopping": self.early_stopping,
+            "validation_splitter": self.validation_splitter is not None,
+            'class_weight="balanced"': getattr(self, "class_weight", None) == "balanced",
+        }
+        if any(unfit.values()):
+            names = ", ".join(name for name, is_set in unfit.items() if is_set)
+            raise ValueError(
+                f"partial_fit sees only some of the samples at a time and cannot use {names}. "
+                "Reset these parameters, or use fit."
+            )
+        first = not self.__sklearn_is_fitted__()
+        X, y, weight = self._check_data(X, y, sample_weight, reset=first)
+        targets = learn(y, weight, first)
+        samples = Samples(X, targets.encode(y), weight, np.arange(len(X)))
+        samples, _ = self._weighted(samples, None, targets)
+        if first:
+            self._seed = check_random_state(self.random_state).randint(2**31 - 1)
+            net = self._new_net(samples, targets)
+        else:
+            check_structure(self, self._structure)
+            net = self.net_
+            net.lr = self.lr_ = resolve_lr(self, self.n_features_in_)
+            net.batch_size = self.batch_size
+            net.criterion_ = self._loss()
+            for group in net.optimizer_.param_groups:
+                group["lr"] = self.lr_
+                if self.weight_decay != "auto" and any(p.ndim > 1 for p in group["params"]):
+                    group["weight_decay"] = self.weight_decay_ = self.weight_decay
+        self._train(net, samples, None, epochs=1)
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return "_module" in vars(self) or "_weights" in vars(self)  # no fit that failed leaves them
+
+    @property
+    def net_(self):
+        """The trained skorch net, built again after loading."""
+        check_is_fitted(self)
+        if "_net" not in vars(self):
+            module = self._live_module()
+            net = build_net(self._as_built(), module, self._targets(), self._device())
+            net.history.extend({"batches": [], **row} for row in self.history_)
+            self._net = net
+        return self._net
+
+    def __getstate__(self):
+        """Return parameters, arrays, and values that JSON has; networks become arrays.
+
+        The callbacks of a trained head stay out.
+        """
+        state = {**super().__getstate__()}
+        state.pop("_net", None)
+        module = state.pop("_module", None)
+        if module is not None:
+            state["_weights"] = to_arrays(module)
+        if "_weights" in state:
+            state |= {"callbacks": None, "device": str(self.device), "history_": [*self.history_]}
+        return state
+
+    def _forget(self):
+        for name in ("_net", "_module", "_weights"):
+            vars(self).pop(name, None)
+
+    def _as_built(self):
+        """Return the parameters with which the weights were made; others may be set by now."""
+        resolved = {"lr": "auto", "weight_decay": "auto"}  # lr_ and weight_decay_ hold the values
+        return SimpleNamespace(**{**vars(self), **self._structure, **resolved, "_loss": self._loss})
+
+    def _device(self):
+        try:
+            return resolve_device(self.device)
+        except ValueError:  # trained on a GPU, loaded on a machine without one
+            return "cpu"
+
+    def _live_module(self):
+        """Return the network on its device; after loading, it is built from the arrays."""
+        weights = vars(self).get("_weights")  # read first: another thread may build it, too
+        module = vars(self).get("_module")
+        if module is not None:
+            return module
+        scaling = [weights.get(f"scaling.{name}") for name in ("mean", "factor")]
+        n_outputs = self._targets().n_outputs
+        with torch.inference_mode(False):
+            module = build_module(self._as_built(), self.n_features_in_, n_outputs, *scaling)
+            load_arrays(module, weights, self._torch_version)
+            self._module = module.to(self._device()).eval()
+        vars(self).pop("_weights", None)
+        return module
+
+    def _logits(self, X):
+        check_is_fitted(self)
+        X = self._check_features(X, reset=False)
+        X = torch.from_numpy(np.require(X, requirements=["C", "W"]))  # not read-only, for torch
+        module = self._live_module()
+        device = next((parameter.device for parameter in module.parameters()), "cpu")
+        with kernels_for(len(X), module), torch.inference_mode():
+            batches = X.split(PREDICTION_BATCH)
+            return torch.cat([module(batch.to(device)).float().cpu() for batch in batches]).numpy()
+
+    def _check_features(self, X, reset, **check):
+        if holds_images(X):
+            raise TypeError(
+                "X holds images, and a head learns from embeddings, rows of numbers. Put an "
+                f"embedder in front: sktransfer.make_transfer_pipeline(head={type(self).__name__}"
+                "(...)) takes images; ImageEmbedder().transform(X) returns the embeddings alone."
+            )
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().float().numpy()
+        checked = validate_data(
+            self, X, reset=reset, dtype=np.float32, ensure_all_finite=False, **check
+        )
+        rows = checked[0] if check else checked
+        if np.isfinite(rows).all():
+            return checked
+        missing = np.flatnonzero(np.isnan(rows).any(axis=1))
+        if not len(missing):
+            raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
+        raise ValueError(
+            f"Input X contains NaN in {len(missing)} of {len(rows)} rows, first in row "
+            f'{missing[0]}. If ImageEmbedder(on_error="nan") made X, these are images that could '
+            "not be read, and its errors_ lists them. Repair the files, or drop such rows from X "
+            "and y: good = ~np.isnan(X).any(axis=1)."
+        )
+
+    def _check_data(self, X, y, sample_weight, reset, name="y"):
+        """Return features as float32, targets as an array, and weights."""
+        y = self._clean(y, name)
+        X, y = self._check_features(X, reset, y=y, multi_output=True, y_numeric=self._y_numeric)
+        return X, y, check_weight(sample_weight, len(X))
+
+    def _first_split(self, X, y, groups):
+        """Return the indices of training and validation samples, as a splitter chooses them."""
+        splitter = self.validation_splitter
+        try:
+            first, second = next(iter(check_cv(splitter).split(X, y, groups)))
+            return np.arange(len(X))[first], np.arange(len(X))[second]
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"validation_splitter={splitter!r} makes no split: {error}. Pass a splitter of "
+                "scikit-learn, or a list of pairs of index arrays (train, validation)."
+            ) from error
+        except StopIteration:
+            raise ValueError(
+                f"validation_splitter={splitter!r} yields no split. A generator yields its splits "
+                "only once: pass a splitter, or a list of (train, validation) pairs."
+            ) from None
+
+    def _weighted(self, train, valid, targets):
+        """Drop samples of weight zero."""
+        train = train.take(train.weight > 0)
+        if valid is not None:
+            valid = valid.take(valid.weight > 0)
+            if not len(valid.X):
+                raise ValueError("No validation sample has a positive weight.")
+        return train, valid
+
+    def _new_net(self, samples, targets):
+        """Return a net with new weights."""
+        self._structure = {name: getattr(self, name) for name in STRUCTURE}
+        mean = scale = None
+        if self.scaling is not None:
+            mean, variance = moments(samples.X, samples.weight)
+            scale = np.sqrt(variance.mean() if self.scaling == "global" else variance)
+            scale = np.where(scale > 0, scale, 1.0)
+        n_features = samples.X.shape[1]
+        module = build_module(self, n_features, targets.n_outputs, mean, scale)
+        self.lr_ = resolve_lr(self, n_features)
+        self.weight_decay_ = resolve_weight_decay(self, samples, targets, mean, scale)
+        return build_net(self, module, targets, resolve_device(self.device))
+
+    def _train(self, net, train, valid, **params):
+        """Train a net and keep it."""
+        from .._training._net import train as train_net
+
+        has_batch_norm = any(isinstance(m, _BatchNorm) for m in net.module_.modules())
+        if has_batch_norm and min(self.batch_size, len(train.X)) == 1:
+            raise ValueError(
+                "Batch normalization needs two samples in every training batch; there are "
+                f"{len(train.X)} samples and batch_size={self.batch_size}. Give more samples at a "
+                "time, raise batch_size, or set batch_norm=False."
+            )
+        n_together = min(self.batch_size, len(train.X))
+        with seeded(self._seed, net.device), kernels_for(n_together, net.module_):
+            self.best_epoch_ = train_net(
+                net,
+                _dataset(train, net),
+                None if valid is None else _dataset(valid, net),
+                rates=f"the learning rate lr={self.lr_:g}",
+                description=f"Head of {train.X.shape[1]} features, {len(train.X)} samples",
+                callbacks=self.callbacks,
+                verbose=self.verbose,
+                **params,
+            )
+        net.module_.eval()
+        if not self.__sklearn_is_fitted__():
+            self.history_ = []
+        self.history_ += net.rows(len(self.history_))  # copying all would slow down partial_fit
+        self._net, self._module = net, net.module_
+        self.n_epochs_, self._torch_version = len(self.history_), str(torch.__version__)
+
+
+def _dataset(samples, net):
+    """Return samples as tensors, on the device if they fit there with ease.
+
+    Scaling, which is the same in each epoch, is applied to them once.
+    """
+    X = net.module_.scale_(torch.tensor(samples.X))
+    weight = relative_weight(samples.weight)
+    tensors = [X, torch.from_numpy(samples.y), weight if weight is None else torch.tensor(weight)]
+    if X.nbytes <= RESIDENT_BYTES:
+        tensors = [t if t is None else t.to(net.device) for t in tensors]
+    return EmbeddingDataset(*tensors, is_scaled=True)

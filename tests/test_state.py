@@ -1,0 +1,100 @@
+"""What fitted estimators keep: parameters, arrays, values that JSON has, and names."""
+
+import pickle
+from io import BytesIO
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from torch import nn
+from tuners import X, Y, tiny_net
+
+from sktransfer import (
+    FineTuneClassifier,
+    HeadClassifier,
+    ImageEmbedder,
+    MultiViewClassifier,
+    make_transfer_pipeline,
+    make_transfer_stack,
+)
+from sktransfer.backbones import Preprocessing
+from sktransfer.finetuning._tuned_backbone import TunedBackbone
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAIN = (type(None), bool, int, float, str, np.generic)
+#: Classes of ours that are kept whole; their state is looked at in turn.
+OURS = (Preprocessing, TunedBackbone)
+
+
+def walk(value, path=""):
+    """Yield (path, value) of everything in a state that is not plain."""
+    if isinstance(value, PLAIN):
+        return
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            yield from walk(value.tolist(), path)
+    elif isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, held in items:
+            yield from walk(held, f"{path}[{name!r}]")
+    elif isinstance(value, (BaseEstimator, *OURS)):
+        state = value.__getstate__()
+        assert type(state) is dict
+        yield from walk(state, f"{path} {type(value).__name__}")
+    elif not isinstance(value, type):  # a class is a name
+        yield path, value
+
+
+def tuned(**params):
+    params = {"max_epochs": 1, "cache": None, "random_state": 0, **params}
+    return FineTuneClassifier("tiny_mobilenet", image_size=32, engine="torch", **params)
+
+
+SMALL = {"image_size": 32, "engine": "torch", "cache": None}
+VIEWS = {**SMALL, "augmentation": "flip", "n_views": 2}
+MODELS = {
+    "embedder": lambda: ImageEmbedder(**SMALL),
+    "pipeline": lambda: make_transfer_pipeline(**SMALL),
+    "hidden layers": lambda: make_transfer_pipeline(
+        head=HeadClassifier((8, 4), batch_norm=True, optimizer="sgd", max_epochs=2), **SMALL
+    ),
+    "views": lambda: make_transfer_pipeline(**VIEWS),
+    "stack": lambda: make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
+    "tuned": lambda: tuned(trainable_stages=1, early_stopping=True, validation_fraction=0.3),
+    "tuned as a whole": lambda: tuned(trainable_stages="all", augmentation="flip"),
+    "not tuned": lambda: tuned(trainable_stages=0),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
+def test_the_state_of_a_fitted_estimator_is_plain(name):
+    model = MODELS[name]().fit(X, Y)
+    predict = getattr(model, "predict_proba", None) or model.transform
+    expected = predict(X)
+    assert list(walk(model)) == []
+    buffer = BytesIO()
+    joblib.dump(model, buffer)
+    for loaded in (pickle.loads(pickle.dumps(model)), joblib.load(buffer)):
+        assert list(walk(loaded)) == []
+        again = getattr(loaded, predict.__name__)
+        assert np.array_equal(again(X), expected)
+        assert list(walk(loaded)) == []
+
+
+def test_only_parameters_hold_modules():
+    model = FineTuneClassifier(tiny_net(), trainable_stages=1, max_epochs=1, cache=None)
+    found = list(walk(pickle.loads(pickle.dumps(model.fit(X, Y)))))
+    assert all(
+        isinstance(value, nn.Module) and path.endswith("['backbone']") for path, value in found
+    )
+
+
+def test_views_of_rows_too():
+    rows = np.random.default_rng(0).normal(size=(20, 2, 4))
+    model = MultiViewClassifier(HeadClassifier(max_epochs=2)).fit(rows, np.arange(20) % 2)
+    assert list(walk(model)) == []
+    loaded = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
