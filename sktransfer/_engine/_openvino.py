@@ -5,7 +5,6 @@ import os
 import queue
 import tempfile
 import threading
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from .._utils._optional import import_optional
+from .._utils._warnings import quiet
 from ..cache import make_private
 from ._torch import NormalizedNetwork
 
@@ -75,10 +75,9 @@ def _convert(openvino, network, preprocessing, rows):
     whole = NormalizedNetwork(network, preprocessing.mean, preprocessing.std)
     whole = nn.Sequential(_ChannelsSecond(), whole).eval()
     shape = (rows, preprocessing.image_size, preprocessing.image_size, 3)
-    with warnings.catch_warnings(), torch.inference_mode():
-        # OpenVINO needs torch.jit.trace, which torch deprecates. Checking the trace would run the
-        # network again, which takes up to a minute and finds nothing here.
-        warnings.simplefilter("ignore")
+    # OpenVINO needs torch.jit.trace, which torch deprecates. Checking the trace would run the
+    # network again, which takes up to a minute and finds nothing here.
+    with quiet(), torch.inference_mode():
         traced = torch.jit.trace(whole, torch.zeros(shape, dtype=torch.uint8), check_trace=False)
         return openvino.convert_model(traced, input=[(shape, openvino.Type.u8)])
 

@@ -1,7 +1,9 @@
 """A bounded cache for objects that are expensive to build."""
 
+import math
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
+from weakref import WeakValueDictionary
 
 from ._fork import after_fork_in_child
 
@@ -17,13 +19,13 @@ class LRU:
     ----------
     max_items : int
         Number of objects to keep.
-    max_bytes : int or None, default=None
+    max_bytes : float, default=inf
         Total size to keep; the most recently used object stays in any case.
     size_of : callable or None, default=None
         Returns the size of an object in bytes; needed with ``max_bytes``.
     """
 
-    def __init__(self, max_items, max_bytes=None, size_of=None):
+    def __init__(self, max_items, max_bytes=math.inf, size_of=None):
         self.max_items, self.max_bytes = max_items, max_bytes
         self._size_of = size_of or (lambda value: 0)
         self._items = OrderedDict()  # {key: (value, size)}
@@ -32,12 +34,12 @@ class LRU:
 
     def _reset_locks(self):
         self._lock = threading.Lock()
-        self._building = defaultdict(threading.Lock)
+        self._building = WeakValueDictionary()  # {key: lock}, while a thread holds or awaits it
 
     def get(self, key, build):
         """Return the object of a key. If it is missing, one thread builds it and others wait."""
         with self._lock:
-            building = self._building[key]
+            building = self._building.setdefault(key, threading.Lock())
         with building:
             with self._lock:
                 if key in self._items:
@@ -46,16 +48,12 @@ class LRU:
             value = build()
             with self._lock:
                 self._items[key] = value, self._size_of(value)
-                while len(self._items) > 1 and self._is_full():
-                    old, _ = self._items.popitem(last=False)
-                    self._building.pop(old, None)
+                while len(self._items) > 1 and (
+                    len(self._items) > self.max_items
+                    or sum(size for _, size in self._items.values()) > self.max_bytes
+                ):
+                    self._items.popitem(last=False)
             return value
-
-    def _is_full(self):
-        if len(self._items) > self.max_items:
-            return True
-        n_bytes = sum(size for _, size in self._items.values())
-        return self.max_bytes is not None and n_bytes > self.max_bytes
 
     def clear(self):
         """Forget all objects."""

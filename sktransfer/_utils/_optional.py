@@ -1,9 +1,9 @@
 """Packages that only some users need."""
 
-import warnings
 from importlib import import_module
 
 from ..exceptions import MissingExtraError
+from ._warnings import quiet
 
 __all__ = ["import_optional"]
 
@@ -31,8 +31,7 @@ def import_optional(module, extra, needed_by):
         If the package is not installed.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside the package
+        with quiet():  # deprecations inside the package
             return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]

@@ -1,12 +1,18 @@
-"""Warnings that point to the user's code."""
+"""Warnings that point to the user's code, and warnings of other packages that nobody needs."""
 
+import re
 import sys
 import warnings
+from collections import Counter
+from contextlib import contextmanager, suppress
 
-__all__ = ["warn_user"]
+from ._fork import after_fork_in_child, fork_safe_lock
 
 #: Packages between the user's code and this package.
 _IN_BETWEEN = {"sktransfer", "sklearn", "imblearn", "skorch", "joblib"}
+
+_inside = Counter()  # {module: number of threads that hide its warnings}
+_lock = fork_safe_lock()
 
 
 def warn_user(message, category):
@@ -15,10 +21,42 @@ def warn_user(message, category):
     In a worker's thread or process, this is the line where the worker starts.
     """
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and _is_in_between(frame):
+    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in _IN_BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
 
-def _is_in_between(frame):
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in _IN_BETWEEN
+@contextmanager
+def quiet(module=""):
+    """Hide warnings from a module, a regular expression, in any number of threads.
+
+    `warnings.catch_warnings` replaces the filters of the whole process, so threads that overlap
+    would leave some behind. Here, the first thread to enter adds one filter and the last to leave
+    removes it.
+    """
+    # The comment makes the filter differ from all others.
+    pattern = f"(?#sktransfer){module}"
+    with _lock:
+        _inside[pattern] += 1
+        if _inside[pattern] == 1:
+            warnings.filterwarnings("ignore", module=pattern)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside[pattern] = max(0, _inside[pattern] - 1)  # 0 if forked inside
+            if _inside[pattern] == 0:
+                _remove(pattern)
+
+
+def _remove(pattern):
+    with suppress(ValueError):  # `warnings.resetwarnings` has removed it
+        warnings.filters.remove(("ignore", None, Warning, re.compile(pattern), 0))
+
+
+@after_fork_in_child
+def _reset():
+    """Remove the filters of threads that do not exist in a forked child."""
+    for pattern in _inside:
+        _remove(pattern)
+    _inside.clear()

@@ -1,7 +1,6 @@
 """Building networks without their classifying layer and filling them with weights."""
 
 import contextlib
-import warnings
 from typing import NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .._utils._threads import own_generators
+from .._utils._warnings import quiet
 from ._spec import RANDOM_SEED
 from ._weights import fit_state, read_state
 
@@ -31,8 +31,7 @@ class _SkipInitialization(TorchFunctionMode):
 @contextlib.contextmanager
 def building(random):
     """Build with seeded random weights, or without any; the caller's random state is kept."""
-    with own_generators(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what libraries say about their own constructors
+    with own_generators(), quiet():  # libraries warn about their own constructors
         if random:
             torch.default_generator.manual_seed(RANDOM_SEED)  # a GPU's generators stay as they are
             yield

@@ -84,7 +84,7 @@ def decode_image(
             data = bytes(image)
             return _decode_encoded(data, max_pixels)
         if isinstance(image, Image.Image):
-            with quiet_pillow:
+            with quiet_pillow():
                 _check_size(*image.size, max_pixels)
                 load_image(image)
                 return _upright(_to_rgb_tensor(_pillow_pixels(image)), image)
@@ -98,7 +98,7 @@ def decode_image(
 
 
 def _decode_encoded(data, max_pixels):
-    with quiet_pillow:
+    with quiet_pillow():
         header = Image.open(BytesIO(data))
         if header.format in _DRAWING_FORMATS:
             raise UnreadableImageError(

@@ -29,7 +29,7 @@ def digest_image(image):
         if isinstance(image, (bytes, bytearray, memoryview)):
             return digest_bytes(bytes(image))
         if isinstance(image, Image.Image):
-            with quiet_pillow:
+            with quiet_pillow():
                 load_image(image)
                 palette = bytes(image.palette.palette) if image.palette else b""
                 parts = image.mode, image.size, orientation(image), palette, image.tobytes()

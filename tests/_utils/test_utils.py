@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sktransfer._utils._hashing import hash_value
 from sktransfer._utils._lru import LRU
 from sktransfer._utils._optional import import_optional
 from sktransfer._utils._threads import thread_share
+from sktransfer._utils._warnings import quiet
 from sktransfer.exceptions import MissingExtraError
 
 # ------------------------------------------------------------------------------------- devices
@@ -158,6 +160,7 @@ def test_a_failed_build_leaves_nothing():
     cache = LRU(2)
     with pytest.raises(ZeroDivisionError):
         cache.get("x", lambda: 1 / 0)
+    assert not cache._building, "the lock of a failed build is kept"
     assert cache.get("x", lambda: 1) == 1
 
 
@@ -170,6 +173,51 @@ def test_a_forked_child_finds_free_locks():
         if not child:
             os._exit(cache.get("x", lambda: 7))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+# ------------------------------------------------------------------------------------ warnings
+
+
+@pytest.mark.parametrize("patterns", [("", ""), ("", "x"), ("x", "")], ids=str)
+def test_threads_that_overlap_restore_the_warning_filters(patterns):
+    """The first to enter is the first to leave, which `warnings.catch_warnings` cannot bear."""
+    before, inside, leave = list(warnings.filters), threading.Event(), threading.Event()
+    first, second = quiet(patterns[0]), quiet(patterns[1])
+    first.__enter__()
+
+    def overlap():
+        with second:
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=overlap)
+    thread.start()
+    assert inside.wait(60)
+    first.__exit__(None, None, None)
+    still_hidden = len(warnings.filters) - len(before)
+    leave.set()
+    thread.join()
+    assert still_hidden == 1 and warnings.filters == before
+
+
+def test_only_the_named_modules_are_quiet():
+    here = __name__.replace(".", r"\.")
+    with quiet("PIL"), pytest.warns(UserWarning, match="seen"):
+        warnings.warn("seen", stacklevel=1)
+    with quiet(here):
+        warnings.warn("not seen", stacklevel=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_inside_quiet_hears_warnings_again():
+    before = list(warnings.filters)
+    with quiet():
+        child = os.fork()
+    if not child:
+        with quiet():
+            hidden = len(warnings.filters) - len(before)
+        os._exit(0 if hidden == 1 and warnings.filters == before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -------------------------------------------------------------------------------------- others
