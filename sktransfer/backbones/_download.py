@@ -3,15 +3,21 @@
 import http.client
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from filelock import FileLock
+from tqdm.auto import tqdm
 
 from ..exceptions import FingerprintMismatchError, WeightsError
 from ._weights import file_digest
+
+#: Seconds without a byte from the server after which a download fails.
+_TIMEOUT = 60.0
 
 
 def official_digest(url):
@@ -35,10 +41,7 @@ def official_file(url, what):
             # The other processes that wait for the lock find the file when they get it.
             with FileLock(f"{file}.lock"):
                 if not file.exists():
-                    for partial in folder.glob(f"{file.name}.*.partial"):  # of a killed process
-                        partial.unlink(missing_ok=True)
-                    print(f"Downloading {url} to {folder}", file=sys.stderr)
-                    torch.hub.download_url_to_file(url, str(file), hash_prefix=digest or None)
+                    _download(url, file, digest)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"The weights of {what} cannot be downloaded from {url}: {error}\n"
@@ -53,3 +56,20 @@ def official_file(url, what):
             "Hint: delete the file; it is then downloaded again."
         )
     return file
+
+
+def _download(url, file, digest):
+    """Download a file that does not exist yet; `torch.hub` would wait forever for a dead server."""
+    part = file.with_name(f"{file.name}.partial")
+    print(f"Downloading {url} to {file.parent}", file=sys.stderr)
+    try:
+        request = Request(url, headers={"User-Agent": "torch.hub"})
+        with urlopen(request, timeout=_TIMEOUT) as response, open(part, "wb") as out:
+            total, unit = response.headers.get("Content-Length"), {"unit": "B", "unit_scale": True}
+            with tqdm.wrapattr(response, "read", total=total and int(total), **unit) as stream:
+                shutil.copyfileobj(stream, out)
+        if not (found := file_digest(part)).startswith(digest):
+            raise RuntimeError(f'invalid hash value (expected "{digest}", got "{found}")')
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -11,17 +11,17 @@ import torchvision
 from networks import SMALL, build, saved
 from new_process import start
 
-from sktransfer.backbones import _loading, load_backbone, resolve_backbone
+from sktransfer.backbones import _download, _loading, load_backbone, resolve_backbone
 from sktransfer.backbones._download import official_file
 from sktransfer.exceptions import FingerprintMismatchError, WeightsError
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file under any name; `cut` bytes of it are missing at the end."""
+    """Serves one file under any name; `cut` bytes of it are missing at the end, after a pause."""
 
-    def __init__(self, content, cut=0, delay=0.0):
+    def __init__(self, content, cut=0, delay=0.0, pause=0.0):
         super().__init__(("127.0.0.1", 0), Answer)
-        self.content, self.cut, self.delay, self.asked = content, cut, delay, 0
+        self.content, self.cut, self.delay, self.pause, self.asked = content, cut, delay, pause, 0
 
     def url(self, name):
         return f"http://127.0.0.1:{self.server_port}/models/{name}"
@@ -36,6 +36,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[: len(content) - self.server.cut])
+        self.wfile.flush()
+        time.sleep(self.server.pause)
 
     def log_message(self, *args):
         pass
@@ -123,6 +125,16 @@ def test_download_that_is_cut_off_leaves_nothing(serve, official, checkpoints):
         load_backbone(resolve_backbone(SMALL))
     assert url in str(caught.value)
     assert left(checkpoints) == []
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(serve, official, checkpoints, monkeypatch):
+    monkeypatch.setattr(_download, "_TIMEOUT", 0.1)
+    content, name, at = official
+    at(serve(content, cut=1000, pause=2.0).url(name))
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match=r"(?s)cannot be downloaded.*timed out"):
+        load_backbone(resolve_backbone(SMALL))
+    assert time.monotonic() - start < 1.5 and left(checkpoints) == []
 
 
 def test_refused_connection_says_which_file_to_put_where(serve, official, checkpoints):
