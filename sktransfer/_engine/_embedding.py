@@ -7,6 +7,7 @@ threads. On an accelerator the pool only decodes, one batch ahead.
 
 from collections import defaultdict
 from concurrent.futures import wait
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
@@ -19,8 +20,6 @@ from .._utils._threads import shared_pool, single_threaded_kernels, thread_share
 from ..cache import EmbeddingCache
 from ..exceptions import UnreadableImageError
 from ..images import MAX_PIXELS, decode_image, digest_images, fit_to_network
-
-__all__ = ["embed_images"]
 
 #: Maximum number of views that a thread takes at a time. With a small network, passing them to a
 #: thread one by one takes longer than the network.
@@ -63,7 +62,8 @@ def embed_images(
         at least 64.
     progress : callable or None, default=None
         Called with the number of rows that need no network, then with 0 when the network is
-        ready, then with the number of newly finished rows, repeatedly; see `progress_bar`.
+        ready, then with the number of newly finished rows, repeatedly; see `progress_bar`. If
+        given, reading many files shows a bar of its own.
 
     Returns
     -------
@@ -73,13 +73,13 @@ def embed_images(
     failures : dict of int to UnreadableImageError
         Why an image could not be read, by its index.
     """
-    progress, runner = progress or (lambda n: None), None
+    verbose, progress, runner = progress is not None, progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
-    digests = digests or digest_images(images, cache, thread_share())
+    digests = digests or digest_images(images, cache, thread_share(), verbose=verbose)
     failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
     keys = [None if i in failures else d for i, d in enumerate(digests)] if failures else digests
     if views is not None:
-        numbers = np.asarray([range(len(views))] * len(images) if numbers is None else numbers)
+        numbers = np.asarray(numbers if numbers is not None else [range(len(views))] * len(images))
         keys = [
             key and views.digest(key, number)
             for key, row in zip(keys, numbers.tolist(), strict=True)
@@ -193,9 +193,7 @@ def _run_on_cpu(decode, network, runner, work, batch_size):
             running.remove(future)
             yield from future.result()
     finally:
-        for future in running:
-            future.cancel()
-        wait(running)
+        _end(running)
 
 
 def _handfuls(work, rows, most, n_tasks):
@@ -270,29 +268,38 @@ def _run_on_accelerator(decode, network, runner, work, batch_size):
     """Yield (key, row or UnreadableImageError) as they are done."""
     device, rows = network.runtime.device, network.runtime.rows
     pinned, running = device.startswith("cuda"), None
-    stream = _decoded_ahead(decode, work, rows)
-    while (frames := list(islice(stream, rows))) or running:
-        bad, good = _split(frames)
-        yield from bad
-        previous, running = running, None
-        if good:
-            keys, pixels = zip(*good, strict=True)
-            pixels = _stack(pixels, rows, pinned=pinned)
-            # The device works on this batch while the caller gets the one before.
-            running = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
-        if previous:
-            keys, _, result = previous
-            yield from zip(keys, _checked(result.cpu(), network), strict=False)
+    with closing(_decoded_ahead(decode, work, rows)) as stream:
+        while (frames := list(islice(stream, rows))) or running:
+            bad, good = _split(frames)
+            yield from bad
+            previous, running = running, None
+            if good:
+                keys, pixels = zip(*good, strict=True)
+                pixels = _stack(pixels, rows, pinned=pinned)
+                # The device works on this batch while the caller gets the one before.
+                running = keys, pixels, runner(pixels.to(device, non_blocking=pinned))
+            if previous:
+                keys, _, result = previous
+                yield from zip(keys, _checked(result.cpu(), network), strict=False)
 
 
 def _decoded_ahead(decode, work, rows):
     """Yield (key, pixels or UnreadableImageError); the pool decodes a batch ahead."""
-    pool, n_threads, ahead = shared_pool(), thread_share(), []
-    for group in [*_handfuls(work, rows, rows, 1), []]:
-        # Slices instead of single images, so that no more tasks wait than there are threads.
-        parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
-        tasks = [pool.submit(lambda part: [decode(item) for item in part], p) for p in parts]
-        for task in ahead:
-            for frames in task.result():
-                yield from frames
-        ahead = tasks
+    pool, n_threads, now, ahead = shared_pool(), thread_share(), [], []
+    try:
+        for group in [*_handfuls(work, rows, rows, 1), []]:
+            # Slices instead of single images, so that no more tasks wait than there are threads.
+            parts = [group[start::n_threads] for start in range(min(n_threads, len(group)))]
+            now, ahead = ahead, [pool.submit(lambda p: list(map(decode, p)), p) for p in parts]
+            for task in now:
+                for frames in task.result():
+                    yield from frames
+    finally:
+        _end(now + ahead)
+
+
+def _end(tasks):
+    """Cancel tasks, and wait for those that have begun."""
+    for task in tasks:
+        task.cancel()
+    wait(tasks)

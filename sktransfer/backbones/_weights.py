@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from .._utils._sizes import size_text
+from .._utils._stamps import is_settled, stamp_of
 from ..exceptions import WeightsError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -23,10 +24,6 @@ MAX_BYTES = 64 * 10**9
 
 #: Weights as large as this overflow sooner or later; a flipped bit makes such numbers.
 _LARGEST = 1e20
-
-#: Seconds after a change during which a digest is not remembered: a second change within one tick
-#: of the file system's clock would go unnoticed.
-_SETTLED = 2
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 # "module." comes from DataParallel, "_orig_mod." from torch.compile.
@@ -69,11 +66,10 @@ def file_digest(path):
                 f"The weights file {str(path)!r} has {size_text(found.st_size)}; at most "
                 f"{size_text(MAX_BYTES)} are read."
             )
-        changed = max(found.st_mtime_ns, found.st_ctime_ns)
-        version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        settled = time.time_ns() - changed > _SETTLED * 10**9
-        digest = _digest_of_version if settled else _digest_of_version.__wrapped__
-        return digest(str(path), version)
+        stamp = stamp_of(found)
+        remembered = is_settled(stamp, time.time_ns())
+        digest = _digest_of_version if remembered else _digest_of_version.__wrapped__
+        return digest(str(path), stamp)
     except OSError as error:
         raise WeightsError(
             f"The weights file {str(path)!r} cannot be read: {error.strerror or error}.\n"
@@ -83,7 +79,7 @@ def file_digest(path):
 
 
 @functools.lru_cache(maxsize=256)
-def _digest_of_version(path, version):
+def _digest_of_version(path, stamp):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -16,8 +16,6 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from ._failures import Trouble, trouble_from, warn_once
 from ._location import make_private
 
-__all__ = ["N_STRIPES", "StripeLocks", "claims", "stripe_of"]
-
 #: Seconds between two looks of a waiting process for new rows.
 GLANCE = 0.5
 
@@ -72,6 +70,8 @@ def claims(cache, locks, keys, n_rows):
                 stripe = next(iter(missing))
                 locks.wait(stripe, GLANCE)
                 yield from _look(cache, missing, stripe)
+                if left := missing.pop(stripe):
+                    missing[stripe] = left  # last, so that the next glance is at another stripe
             if _count(missing) < before:
                 deadline = time.monotonic() + PATIENCE
             elif time.monotonic() > deadline:

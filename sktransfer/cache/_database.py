@@ -1,7 +1,7 @@
 """One SQLite file, used by one thread during one call.
 
-``journal_mode=DELETE`` can be read in a read-only directory; with ``synchronous=FULL`` a committed
-row survives a power cut.
+SQLite's default ``journal_mode=DELETE`` can be read in a read-only directory; with
+``synchronous=FULL`` a committed row survives a power cut.
 """
 
 import os
@@ -11,8 +11,6 @@ import time
 from .._utils._fork import fork_safe_lock
 from ._failures import Trouble, trouble_from, vanished, warned_of
 from ._location import make_private
-
-__all__ = ["FOREIGN", "SCHEMA_VERSION", "Database"]
 
 SCHEMA_VERSION = 1
 
@@ -103,12 +101,21 @@ class Database:
             self._connect("rwc" if create else "rw")
             written = self._patiently(self._read_meta)
             if written is None and create:
-                self._patiently(self._set_up)
+                self._connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+                self._patiently(lambda: self._transaction(self._create))
                 written = self._patiently(self._read_meta)
             if written is None:
                 self.close()
                 return False
-            self._check_meta(written)
+            version = written.get("schema_version")
+            if version != str(SCHEMA_VERSION):
+                raise Trouble(
+                    "unusable",
+                    f"its format is {version!r:.60} and this version of sktransfer reads format "
+                    f"{SCHEMA_VERSION}; a newer version may have written it",
+                )
+            if "key" in self._meta and written.get("key") != self._meta["key"]:
+                raise Trouble("unusable", f"it belongs to {written.get('key')!r:.200}")
             self._connection.execute("PRAGMA synchronous=FULL")
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -136,22 +143,6 @@ class Database:
         if "meta" not in tables:
             raise Trouble("unusable", FOREIGN)
         return dict(self._connection.execute("SELECT name, value FROM meta").fetchall())
-
-    def _check_meta(self, written):
-        version = written.get("schema_version")
-        if version != str(SCHEMA_VERSION):
-            raise Trouble(
-                "unusable",
-                f"its format is {version!r:.60} and this version of sktransfer reads format "
-                f"{SCHEMA_VERSION}; a newer version may have written it",
-            )
-        if "key" in self._meta and written.get("key") != self._meta["key"]:
-            raise Trouble("unusable", f"it belongs to {written.get('key')!r:.200}")
-
-    def _set_up(self):
-        self._connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-        self._connection.execute("PRAGMA journal_mode=DELETE")
-        self._transaction(self._create)
 
     def _create(self, connection):
         connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")

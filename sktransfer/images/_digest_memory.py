@@ -1,8 +1,8 @@
 """Digests of many images, without reading the files that have not changed since the last time.
 
 A file counts as unchanged while its absolute path, size, modification time, change time and inode
-are the same, as in git. Files changed within the last two seconds are not remembered: they may
-change again within the same tick of the file system's clock.
+are the same. Files changed within the last two seconds are not remembered: they may change again
+within the same tick of the file system's clock.
 """
 
 import hashlib
@@ -11,19 +11,17 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from operator import attrgetter
+
+from tqdm.auto import tqdm
 
 from .._utils._fork import fork_safe_lock
+from .._utils._stamps import is_settled, stamp_of
 from ..cache import KNOWN_FILES, Database, Trouble, on_clear, warn_once
 from ..exceptions import UnreadableImageError
 from ._containers import image_name
 from ._diagnosis import working_directory
 from ._digests import digest_image
 
-__all__ = ["digest_images"]
-
-#: Seconds within which a file may change without a sign, on the coarsest file systems (FAT).
-_RACY_SECONDS = 2.0
 #: Files of one cache that one process remembers in memory, some 300 bytes each.
 _MAX_IN_MEMORY = 300_000
 #: Images that are looked up, digested and remembered together.
@@ -38,8 +36,6 @@ _CREATE_TABLE = (
     "(path BLOB PRIMARY KEY, stamp TEXT NOT NULL, digest BLOB NOT NULL, "
     "checksum INTEGER NOT NULL) WITHOUT ROWID"
 )
-#: The part of ``os.stat`` that changes with a file.
-_stamp_of = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 # {root: {path: (stamp, digest)}}; the roots are text, because pathlib is slow to compare.
 _in_memory = {}
@@ -51,15 +47,18 @@ def _forget(root):
     _in_memory.pop(os.fspath(root), None)
 
 
-def digest_images(images, root=None, n_threads=4):
+def digest_images(images, root=None, n_threads=4, *, verbose=False):
     """Return the digest of each image, or the UnreadableImageError that says why it has none.
 
     Digests of files are remembered below ``root``, the directory of the cache. With None, or the
-    environment variable ``SKTRANSFER_TRUST_PATHS=0``, every file is read.
+    environment variable ``SKTRANSFER_TRUST_PATHS=0``, every file is read. ``verbose`` shows a bar
+    if reading takes longer than two seconds.
     """
     digests = []
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        bar = tqdm(desc="reading", total=len(images), unit="image", delay=2.0, disable=not verbose)
+        stack.enter_context(bar)
         if root is not None:
             known = _in_memory.setdefault(os.fspath(root), {})
             database = Database(root / KNOWN_FILES, _CREATE_TABLE, {"key": "paths"})
@@ -67,30 +66,34 @@ def digest_images(images, root=None, n_threads=4):
         for start in range(0, len(images), _SLICE):
             some = images[start : start + _SLICE]
             if root is None:
-                digests += _digest_new(some, [None] * len(some), pool)
+                digests += _digest_new(some, [None] * len(some), pool, bar)
                 continue
             looked_at = time.time_ns()
             files = _files_of(some)
             recalled = _recall(files, known, database)
-            found = _digest_new(some, recalled, pool)
+            found = _digest_new(some, recalled, pool, bar)
             _learn(files, recalled, found, looked_at, known, database)
             digests += found
     return digests
 
 
-def _digest_new(images, recalled, pool):
+def _digest_new(images, recalled, pool, bar):
     """Return the recalled digests, and those of the other images in place of None."""
     digests = list(recalled)
     new = [index for index, digest in enumerate(digests) if digest is None]
+    bar.total -= len(images) - len(new)
 
     def digest_handful(start):
-        for index in new[start : start + _HANDFUL]:
+        handful = new[start : start + _HANDFUL]
+        for index in handful:
             try:
                 digests[index] = digest_image(images[index])
             except UnreadableImageError as error:
                 digests[index] = error
+        return len(handful)
 
-    list(pool.map(digest_handful, range(0, len(new), _HANDFUL)))
+    for n_read in pool.map(digest_handful, range(0, len(new), _HANDFUL)):
+        bar.update(n_read)
     return digests
 
 
@@ -99,7 +102,7 @@ def _files_of(images):
     directory = working_directory()
     paths = [_absolute(directory, image) for image in images]
     try:
-        stamps = list(map(_stamp_of, map(os.stat, paths)))  # no Python code for each file
+        stamps = list(map(stamp_of, map(os.stat, paths)))  # no Python code for each file
     except (OSError, ValueError, TypeError):  # one of them is not a file
         stamps = [_stamp(path) for path in paths]
     return list(zip(paths, stamps, strict=True))
@@ -114,7 +117,7 @@ def _absolute(directory, image):
 
 def _stamp(path):
     try:
-        return path and _stamp_of(os.stat(path))
+        return path and stamp_of(os.stat(path))
     except (OSError, ValueError):
         return None
 
@@ -147,14 +150,13 @@ def _recall(files, known, database):
 
 def _learn(files, recalled, digests, looked_at, known, database):
     """Remember the digests of files that were read after they were looked at (time in ns)."""
-    racy = looked_at - _RACY_SECONDS * 1e9
     learned = [
         (path, stamp, digest)
         for (path, stamp), before, digest in zip(files, recalled, digests, strict=True)
         if before is None
         and stamp
         and isinstance(digest, bytes)
-        and max(stamp[1:3]) <= racy
+        and is_settled(stamp, looked_at)
         and _stamp(path) == stamp
     ]
     if learned:

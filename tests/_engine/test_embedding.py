@@ -1,6 +1,7 @@
 """`embed_images`: each image is decoded once, each view goes through a network once."""
 
 import sys
+import time
 import traceback
 from hashlib import blake2b
 
@@ -158,6 +159,30 @@ def test_an_accelerator_gets_full_batches(images, rows, monkeypatch):
     monkeypatch.undo()
     expected, _ = embed_images(mixed, left, views=Rolled(3))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_an_error_on_an_accelerator_leaves_no_task_behind(images, monkeypatch):
+    begun, ended = [], []
+
+    class Failing(Network):
+        def runner(self):
+            return lambda pixels: 1 / 0
+
+    def decode(image, *args):
+        begun.append(image)
+        time.sleep(0.02)
+        ended.append(image)
+        return decode_image(image)
+
+    left = network(4)
+    failing = Failing("left", "left half", 3, SMALL, left.runtime, left.load, custom_module=True)
+    monkeypatch.setattr(Runtime, "on_cpu", False)
+    monkeypatch.setattr(_embedding, "decode_image", decode)
+    with pytest.raises(ZeroDivisionError) as caught:
+        embed_images(images, failing)
+    n_begun = len(begun)
+    time.sleep(0.1)
+    assert caught and len(begun) == len(ended) == n_begun < len(images)
 
 
 def test_progress_adds_up(images, tmp_path):

@@ -10,6 +10,7 @@ from networks import SMALL, build, images, saved
 from torch import nn
 
 from sktransfer import ImageEmbedder
+from sktransfer._utils import _stamps
 from sktransfer.backbones import (
     Preprocessing,
     _loading,
@@ -155,7 +156,7 @@ def test_a_weights_file_is_digested_once_for_many_calls(monkeypatch):
         return original(file, kind)
 
     monkeypatch.setattr(_weights.hashlib, "file_digest", count)
-    monkeypatch.setattr(_weights, "_SETTLED", 0)
+    monkeypatch.setattr(_stamps, "RACY_SECONDS", 0.0)
     for _ in range(5):
         load_backbone(resolve_backbone("tiny_mobilenet"))
     assert len(digested) <= 1

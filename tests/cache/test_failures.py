@@ -155,16 +155,16 @@ def test_root_is_a_file(tmp_path):
 
 
 def test_disk_full_within_a_transaction(half_full, monkeypatch, share_work):
-    real = Database._check_meta
+    real = Database._read_meta
 
-    def small_disk(self, written):
-        real(self, written)
+    def small_disk(self):
         self._connection.execute("PRAGMA max_page_count=1")  # no more than it has
+        return real(self)
 
-    monkeypatch.setattr(Database, "_check_meta", small_disk)
+    monkeypatch.setattr(Database, "_read_meta", small_disk)
     first, second = embed_twice(half_full, "no room for more.*disk", share_work=share_work)
     assert first == second == 30
-    monkeypatch.setattr(Database, "_check_meta", real)
+    monkeypatch.setattr(Database, "_read_meta", real)
     memory.forget(half_full.path)
     embed(half_full)
     memory.forget(half_full.path)
@@ -300,6 +300,21 @@ def test_another_process_holds_a_stripe_and_hangs(half_full, monkeypatch, share_
         thread.join()
     memory.forget(half_full.path)
     assert embed(half_full) == 0
+
+
+def test_who_waits_sees_the_rows_of_all_stripes(half_full, monkeypatch):
+    """The other process still holds every stripe when the rows have arrived."""
+    monkeypatch.setattr(_claims, "GLANCE", 0.001)
+    monkeypatch.setattr(_claims, "PATIENCE", 1.0)
+    wanted, seen = {key: key for key in KEYS[30:]}, set()
+    with make_cache(half_full.root) as holder, make_cache(half_full.root) as waiting:
+        assert len(next(holder.claim(wanted))[1]) == 30
+        with make_cache(half_full.root) as writer:
+            writer.write(dict(zip(KEYS[30:], ROWS[30:], strict=True)))
+        for (found, _), claimed in waiting.claim(wanted):
+            assert not claimed
+            seen.update(found)
+    assert seen == set(wanted)
 
 
 def test_rows_in_memory_outlast_the_disk(half_full):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sktransfer._utils import _stamps
 from sktransfer.cache import clear_cache
 from sktransfer.exceptions import CacheWarning, UnreadableImageError
 from sktransfer.images import _digest_memory, digest_images
@@ -49,7 +50,7 @@ def root(tmp_path):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Five files, old enough to be remembered."""
-    monkeypatch.setattr(_digest_memory, "_RACY_SECONDS", 0.0)
+    monkeypatch.setattr(_stamps, "RACY_SECONDS", 0.0)
     paths = [tmp_path / f"{number}.jpg" for number in range(5)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 10)
@@ -118,7 +119,7 @@ def replace(path, content):
 
 
 def test_recently_changed_files_are_not_remembered(files, root, reader, monkeypatch):
-    monkeypatch.setattr(_digest_memory, "_RACY_SECONDS", 2.0)
+    monkeypatch.setattr(_stamps, "RACY_SECONDS", 2.0)
     os.utime(files[0], (0, 0))  # an old file by its modification time, but not by its change time
     for _ in range(2):
         digest_images(files, root)
