@@ -1,8 +1,7 @@
 """Sizes in bytes, in a form that people read and write."""
 
 import re
-
-__all__ = ["parse_size", "size_text"]
+from decimal import Decimal
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -13,7 +12,7 @@ def parse_size(text):
     unit = match and (match[2] if match[2].endswith("B") or not match[2] else match[2] + "B")
     if not match:
         raise ValueError(f'{text!r} is not a size; write it like "512MB" or "20GB".')
-    return int(float(match[1]) * _UNITS[unit])
+    return int(Decimal(match[1]) * _UNITS[unit])
 
 
 def size_text(n_bytes):

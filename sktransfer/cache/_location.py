@@ -12,19 +12,6 @@ from .._utils._warnings import warn_user
 from ..exceptions import CacheWarning
 from ._failures import Trouble, warn_once
 
-__all__ = [
-    "EMBEDDINGS",
-    "KNOWN_FILES",
-    "LOCKS",
-    "NETWORKS",
-    "cache_limit",
-    "file_size",
-    "make_private",
-    "memory_limit",
-    "resolve_cache_root",
-    "warn_if_exposed",
-]
-
 #: What a cache directory holds: the embeddings, the locks by which processes divide the work,
 #: the networks that OpenVINO has converted, and the digests of known files.
 EMBEDDINGS, LOCKS, NETWORKS, KNOWN_FILES = "embeddings", "locks", "openvino", "paths.sqlite"
@@ -46,6 +33,7 @@ def resolve_cache_root(cache):
             f"cache={cache!r} is a {type(cache).__name__}. Pass True for the user's cache "
             "directory, a path for another one, or None for no cache."
         )
+    cache_limit(), memory_limit()  # a wrong one is an error before any work is done
     try:
         if cache is True:
             cache = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")

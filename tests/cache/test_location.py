@@ -63,6 +63,19 @@ def test_wrong_sizes(text, monkeypatch):
         cache_limit()
 
 
+@pytest.mark.parametrize("name", ["SKTRANSFER_CACHE_LIMIT", "SKTRANSFER_MEMORY_LIMIT"])
+def test_a_wrong_size_is_an_error_before_any_image_is_read(name, monkeypatch, tmp_path):
+    embedder = ImageEmbedder(cache=tmp_path).fit(["no-such-image.jpg"])
+    monkeypatch.setenv(name, "much")
+    with pytest.raises(ValueError, match=f"{name} is wrong"):
+        embedder.transform(["no-such-image.jpg"])
+
+
+def test_a_size_may_have_any_number_of_digits(monkeypatch):
+    monkeypatch.setenv("SKTRANSFER_CACHE_LIMIT", f"{10**400}GB")
+    assert cache_limit() == 10**409
+
+
 @pytest.mark.parametrize("cache", ["a\0b", "a\ud800b", "~no-such-user/x"])
 def test_an_impossible_path_costs_one_warning(cache):
     with pytest.warns(CacheWarning, match="cannot be used") as caught:
