@@ -382,17 +382,24 @@ def test_custom_modules_and_heads_work_in_a_forked_child():
     program = """
 import os, signal
 import numpy as np, torch
-from sktransfer import HeadClassifier, ImageEmbedder
+from torchvision.transforms import v2
+from sktransfer import HeadClassifier, ImageEmbedder, MultiViewClassifier
 from sktransfer.datasets import make_shapes
+from sktransfer.images import decode_image
 torch.set_num_threads(2)
 torch.nn.Conv2d(3, 32, 7)(torch.randn(4, 3, 224, 224))  # the threads of the kernels are there
 network = torch.nn.Sequential(
     torch.nn.Conv2d(3, 32, 7), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
 )
 shapes = make_shapes(40, random_state=0)
+pixels, blur = torch.full((3, 500, 500), 0.5, dtype=torch.half), v2.GaussianBlur(5)
+views = torch.zeros(40, 4, 512, dtype=torch.bfloat16)
 child = os.fork()
 if child == 0:
     signal.alarm(60)
+    decode_image(pixels)
+    ImageEmbedder(augmentation=blur, n_views=2).fit([np.full((500, 500), 0.5)])
+    MultiViewClassifier(HeadClassifier(max_epochs=1)).fit(views, shapes.target)
     rows = ImageEmbedder(network, cache=None).fit_transform(shapes.data)
     wide = np.tile(rows, (10, 40))
     HeadClassifier((256,), max_epochs=2).fit(wide, np.tile(shapes.target, 10)).predict(wide)

@@ -96,7 +96,7 @@ def usable_kernels():
 
     A child does not have the threads of its parent's kernels and would wait for them forever.
     """
-    if not _forked:
+    if not _forked or torch.get_num_threads() == 1:
         yield
         return
     with single_threaded_kernels():

@@ -9,8 +9,6 @@ from torchvision.transforms.v2 import functional as F
 
 from .._utils._hashing import hash_value
 
-__all__ = ["Augmentation", "resolve_augmentation"]
-
 #: Named augmentations first shrink larger images to this shorter side, in pixels.
 SHRUNK_SIDE = 800
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, get_tags
@@ -21,6 +22,7 @@ from .._utils._sklearn import (
     routing_enabled,
     safe_indexing,
 )
+from .._utils._threads import usable_kernels
 from .._utils._typing import ArrayLike
 
 
@@ -314,7 +316,11 @@ def _n_views(X):
 
 
 def _rows(X):
-    return np.asarray(X).reshape(-1, X.shape[2])
+    n_samples, n_views, n_features = X.shape
+    if isinstance(X, torch.Tensor):  # NumPy has neither gradients nor bfloat16
+        with usable_kernels():
+            X = X.detach().cpu().to(torch.promote_types(X.dtype, torch.float32))
+    return np.asarray(X).reshape(n_samples * n_views, n_features)
 
 
 def _by_sample(values, n_views):

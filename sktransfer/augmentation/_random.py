@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SeededRandomness"]
-
 _DRAWS = {
     torch.rand,
     torch.randn,

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from .._utils._lru import LRU
+from .._utils._threads import usable_kernels
 from ..exceptions import UnreadableImageError
 from ..images import decode_image
 from ._random import SeededRandomness
-
-__all__ = ["MAX_VIEWS", "Views", "check_augmentation"]
 
 #: Largest number of views of an image.
 MAX_VIEWS = 10_000
@@ -80,7 +79,8 @@ def _check_pixels(pixels):
 def check_augmentation(augmentation, images, max_pixels):
     """Try a custom transform on the first readable image, once in each process."""
     if augmentation.custom:
-        _checked.get(augmentation.key, lambda: _try_out(augmentation, images, max_pixels))
+        with usable_kernels():
+            _checked.get(augmentation.key, lambda: _try_out(augmentation, images, max_pixels))
 
 
 def _try_out(augmentation, images, max_pixels):

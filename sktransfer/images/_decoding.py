@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from io import BytesIO
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,13 @@ import torch
 import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
 from PIL import Image
 
+from .._utils._threads import usable_kernels
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS, as_pixel_array, is_path
 from ._diagnosis import diagnose_decoding, too_many_pixels
 from ._digests import digest_bytes
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
-
-__all__ = ["decode_image"]
 
 # Interpolation and float arithmetic leave values like 1.0000002, which are harmless.
 _FLOAT_SLACK = 1e-5
@@ -35,6 +35,7 @@ _DRAWING_FORMATS = ("EPS", "WMF")
 _RGB_MODE = 3  # torchvision.io.ImageReadMode.RGB; that module is deprecated, its operators are not
 
 
+@usable_kernels()
 def decode_image(
     image: Any, max_pixels: int = MAX_PIXELS, expected_digest: bytes | None = None
 ) -> torch.Tensor:
@@ -63,6 +64,8 @@ def decode_image(
     UnreadableImageError
         If the image cannot be read; the message is the reason. Broken or hostile images raise no
         other error and emit no warning.
+    TypeError, ValueError
+        If another argument is wrong.
 
     Examples
     --------
@@ -71,6 +74,13 @@ def decode_image(
     >>> decode_image(np.full((32, 48), 0.5)).shape
     torch.Size([3, 32, 48])
     """
+    if not (isinstance(max_pixels, Real) and max_pixels >= 1):
+        raise ValueError(f"max_pixels={max_pixels!r}: expected a number of pixels, at least 1.")
+    if not isinstance(expected_digest, bytes | None):
+        raise TypeError(
+            f"expected_digest={expected_digest!r} is a {type(expected_digest).__name__}; pass the "
+            "bytes of a digest, or None."
+        )
     data = b""
     try:
         if is_path(image):
@@ -105,21 +115,16 @@ def _decode_encoded(data, max_pixels):
                 f"{header.format} is a drawing; save it as PNG and pass that"
             )
         _check_size(*header.size, max_pixels)
-        decoder, pixels = _fast_decoder(header), None
-        if decoder is not None:
+        pixels, decode_jpeg = None, getattr(torch.ops.image, "decode_jpeg", None)
+        # MPO is Pillow's name for a JPEG of several images, as phones write them. Only JPEG: on
+        # damaged PNG files torchvision's decoder ends the process, and for WebP it is not faster.
+        if decode_jpeg and header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
             with suppress(RuntimeError):  # Pillow can decode it, or say what is wrong
-                pixels = decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB_MODE)
+                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                pixels = decode_jpeg(encoded, _RGB_MODE)
         if pixels is None:
             pixels = _to_rgb_tensor(_pillow_pixels(header))
         return _upright(pixels, header)
-
-
-def _fast_decoder(header):
-    # MPO is Pillow's name for a JPEG of several images, as phones write them. Only JPEG: on
-    # damaged PNG files torchvision's decoder ends the process, and for WebP it is not faster.
-    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
-        return getattr(torch.ops.image, "decode_jpeg", None)
-    return None
 
 
 def _check_size(width, height, max_pixels):

@@ -34,7 +34,7 @@ def rgb():
 
 @pytest.fixture
 def pillow_only(monkeypatch):
-    monkeypatch.setattr(_decoding, "_fast_decoder", lambda header: None)
+    monkeypatch.setattr(_decoding.torch.ops, "image", SimpleNamespace())
 
 
 @contextmanager
