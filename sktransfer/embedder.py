@@ -74,7 +74,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     batch_size : int or None, default=None
         Images in progress at a time. On a CPU it limits memory, and how much work a killed process
         has to repeat; results do not depend on it; None is 32 for each core, at least 64. On a GPU
-        it is the size of a forward pass; None is 64.
+        it is the size of a forward pass; None is 64. At most 65,536.
     device : str or torch.device, default="auto"
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``,
         ``"mps"``. MPS is untested.
@@ -160,7 +160,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both")],
         "n_test_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
         "random_state": ["random_state"],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, 65_536, closed="both"), None],
         "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bfloat16", "float16"})],
         "engine": [StrOptions({"auto", "torch", "openvino"})],
@@ -422,12 +422,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             )
         rows[list(failures)] = np.nan  # all views, also where the augmentation fails on one
         self.errors_ = image_problems(images, failures)
-        self._report_errors(len(images))
-        return rows
-
-    def _report_errors(self, n_samples):
         if not self.errors_:
-            return
+            return rows
         if self.on_error == "raise":
             raise ImageReadError(
                 self.errors_,
@@ -437,8 +433,9 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             )
         index, path, reason = self.errors_[0]
         warn_user(
-            f"{len(self.errors_)} of {n_samples} images could not be read and their rows are "
+            f"{len(self.errors_)} of {len(images)} images could not be read and their rows are "
             f"NaN; the first is [{index}] {path or '(given in memory)'}: {reason}. "
             "`errors_` lists them all.",
             ImageReadWarning,
         )
+        return rows

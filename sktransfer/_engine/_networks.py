@@ -17,8 +17,6 @@ from ._openvino import OpenVinoRunner
 from ._runtime import Runtime
 from ._torch import TorchRunner
 
-__all__ = ["Network", "PixelNetwork", "frozen_network"]
-
 #: Number of runners to keep ready for the next call; each has its own copy of a network.
 _MAX_RUNNERS = 4
 

@@ -17,8 +17,6 @@ from .._utils._warnings import quiet
 from ..cache import make_private
 from ._torch import NormalizedNetwork
 
-__all__ = ["OpenVinoRunner"]
-
 
 class OpenVinoRunner:
     """A compiled network with ``n_threads`` single-threaded streams.

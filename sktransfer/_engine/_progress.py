@@ -4,8 +4,6 @@ from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
-__all__ = ["progress_bar"]
-
 
 @contextmanager
 def progress_bar(name, total, *, unit="image", verbose=True):

@@ -8,8 +8,6 @@ import torch
 from .._utils._devices import resolve_device
 from ..exceptions import MissingExtraError
 
-__all__ = ["TORCH_DTYPES", "Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"]
-
 #: Images in one forward pass on a CPU. The numbers are small, because each pass has one thread and
 #: its activations should stay in the processor's cache.
 _ROWS_ON_CPU = {

@@ -10,8 +10,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._runtime import TORCH_DTYPES
 
-__all__ = ["NormalizedNetwork", "TorchRunner", "fold_batch_norm"]
-
 
 class NormalizedNetwork(nn.Module):
     """A network with the normalization of its training in front, for uint8 pixels."""

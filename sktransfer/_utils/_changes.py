@@ -7,8 +7,6 @@ from torch import nn
 
 from ._hashing import hash_value
 
-__all__ = ["INTERNAL", "classes_state", "module_state", "tensors_state"]
-
 #: Minimum number of values of a tensor that are compared, if it has that many.
 _N_SAMPLED = 16
 

@@ -2,8 +2,6 @@
 
 import torch
 
-__all__ = ["resolve_device"]
-
 
 def resolve_device(device):
     """Return the name of a device that this machine has.

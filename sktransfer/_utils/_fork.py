@@ -3,8 +3,6 @@
 import os
 import threading
 
-__all__ = ["after_fork_in_child", "fork_safe_lock"]
-
 
 def after_fork_in_child(function):
     """Call a function without arguments in each forked child; usable as a decorator."""

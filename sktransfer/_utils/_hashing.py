@@ -7,8 +7,6 @@ import torch
 from joblib.hashing import NumpyHasher
 from torch import nn
 
-__all__ = ["hash_value"]
-
 #: Attributes of every module that do not describe what it computes: hooks and the like.
 _INTERNAL = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules"}
 

@@ -7,8 +7,6 @@ from weakref import WeakValueDictionary
 
 from ._fork import after_fork_in_child
 
-__all__ = ["LRU"]
-
 
 class LRU:
     """Keep the most recently used objects; thread-safe and safe after a fork.

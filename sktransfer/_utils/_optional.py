@@ -5,8 +5,6 @@ from importlib import import_module
 from ..exceptions import MissingExtraError
 from ._warnings import quiet
 
-__all__ = ["import_optional"]
-
 
 def import_optional(module, extra, needed_by):
     """Import an optional package, or name the extra that installs it.

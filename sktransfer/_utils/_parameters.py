@@ -4,8 +4,6 @@ import copy
 
 from sklearn.base import BaseEstimator
 
-__all__ = ["HoldsModules"]
-
 
 class HoldsModules:
     """Mixin for estimators whose parameters ``backbone`` and ``augmentation`` may be modules.

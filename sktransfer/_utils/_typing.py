@@ -4,9 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from numpy.typing import ArrayLike
-
-__all__ = ["ArrayLike", "FilePath", "Images", "Seed"]
+from numpy.typing import ArrayLike as ArrayLike
 
 #: Whatever `sktransfer.images.check_images` accepts: a sequence, an array, a column of a frame.
 Images: TypeAlias = Sequence[Any] | ArrayLike

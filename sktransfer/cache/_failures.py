@@ -12,8 +12,6 @@ from .._utils._fork import fork_safe_lock
 from .._utils._warnings import warn_user
 from ..exceptions import CacheWarning
 
-__all__ = ["Trouble", "forget_warnings", "trouble_from", "warn_once", "warned_of"]
-
 _ELSEWHERE = "choose another directory with cache=PATH or the environment variable SKTRANSFER_HOME"
 
 #: {cause: (what happened, what to do)}

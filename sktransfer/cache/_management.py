@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .._utils._sizes import size_text
+from .._utils._sklearn import validate_params
 from .._utils._typing import FilePath
 from ._database import FOREIGN, Database
 from ._failures import Trouble, forget_warnings, warn_once
@@ -22,8 +24,6 @@ from ._location import (
     resolve_cache_root,
 )
 from ._memory import memory
-
-__all__ = ["BackboneCacheInfo", "CacheInfo", "cache_info", "clear_cache", "on_clear"]
 
 #: Names that this package gives to files; the directories may hold files of others too.
 _ROW_FILES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
@@ -171,7 +171,7 @@ def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     """
     root = _root_of(cache)
     backbones = sorted(map(_backbone_info, _row_files(root)), key=lambda info: info.description)
-    existing = next(place for place in (root, *root.parents) if place.exists())
+    existing = next(place for place in (root, *root.parents) if os.path.exists(place))
     return CacheInfo(
         root=root,
         backbones=tuple(backbones),
@@ -185,6 +185,7 @@ def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     )
 
 
+@validate_params({"paths_only": ["boolean"]}, prefer_skip_nested_validation=True)
 def clear_cache(
     backbone: str | None = None, *, cache: bool | FilePath = True, paths_only: bool = False
 ) -> int:
@@ -213,7 +214,8 @@ def clear_cache(
     TypeError
         If ``backbone`` is not a string.
     ValueError
-        If ``cache`` names no directory, or both ``backbone`` and ``paths_only`` are given.
+        If ``cache`` names no directory, ``paths_only`` is not a bool, or both ``backbone`` and
+        ``paths_only`` are given.
     OSError
         If a file cannot be deleted.
 

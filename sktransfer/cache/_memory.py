@@ -9,8 +9,6 @@ import numpy as np
 from .._utils._fork import fork_safe_lock
 from ._location import memory_limit
 
-__all__ = ["RowMemory", "memory"]
-
 #: Approximate overhead of a row in Python, in bytes.
 _OVERHEAD = 250
 

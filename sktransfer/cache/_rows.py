@@ -22,8 +22,6 @@ from ._location import (
 )
 from ._memory import memory
 
-__all__ = ["EmbeddingCache"]
-
 #: Bytes to leave free on a disk, or this fraction of a small one.
 _RESERVE_BYTES, _RESERVE_FRACTION = 10**9, 0.05
 

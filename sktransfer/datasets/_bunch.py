@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-__all__ = ["IMAGE_EXTENSIONS", "check_folder", "list_some", "make_bunch"]
-
 #: File extensions of images, in lower case.
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -39,14 +37,19 @@ def make_bunch(title, data, labels, **others):
     return Bunch(data=data, target=target, target_names=target_names, DESCR=description, **others)
 
 
+def check_path(path, parameter, what):
+    """Check the type of a path: `open` takes a number for an open file, and closes it."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"{parameter}={path!r} is a {type(path).__name__}; pass the path of {what}."
+        )
+
+
 def check_folder(folder, parameter):
     """Return the path of a folder that exists, or say what to pass."""
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(
-            f"{parameter}={folder!r} is a {type(folder).__name__}; pass the path of a folder."
-        )
+    check_path(folder, parameter, "a folder")
     folder = Path(folder)
-    if not folder.exists():
+    if not os.path.exists(folder):
         where = "" if folder.is_absolute() else f" (the path is relative to {Path.cwd()})"
         raise FileNotFoundError(f"{parameter}: there is no folder {folder}{where}.")
     if not folder.is_dir():

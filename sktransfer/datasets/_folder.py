@@ -8,8 +8,6 @@ from sklearn.utils import Bunch
 from .._utils._typing import FilePath
 from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
 
-__all__ = ["load_image_folder"]
-
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 

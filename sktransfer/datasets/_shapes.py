@@ -12,8 +12,6 @@ from .._utils._sklearn import Interval, StrOptions, validate_params
 from .._utils._typing import FilePath, Seed
 from ._bunch import make_bunch
 
-__all__ = ["make_shapes"]
-
 # The number of corners, and their distances from the center in turn.
 _POLYGONS = {"square": (4, (1.0,)), "triangle": (3, (1.0,)), "star": (10, (1.0, 0.45))}
 _SHAPES = ("circle", "square", "triangle", "cross", "star", "ring")
@@ -22,9 +20,9 @@ _OVERSAMPLING = 4
 
 @validate_params(
     {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_samples": [Interval(Integral, 1, 1_000_000, closed="both")],
         "n_classes": [Interval(Integral, 2, len(_SHAPES), closed="both")],
-        "image_size": [Interval(Integral, 16, None, closed="left")],
+        "image_size": [Interval(Integral, 16, 4096, closed="both")],
         "noise": [Interval(Real, 0, 1, closed="both")],
         "folder": [str, os.PathLike, None],
         "format": [StrOptions({"png", "jpg"})],
@@ -50,11 +48,11 @@ def make_shapes(
     Parameters
     ----------
     n_samples : int, default=200
-        Number of images. The classes are balanced.
+        Number of images, at most 1,000,000. The classes are balanced.
     n_classes : int, default=4
         The first of circle, square, triangle, cross, star and ring; 2 to 6.
     image_size : int, default=64
-        Height and width in pixels; at least 16.
+        Height and width in pixels, from 16 to 4096.
     noise : float, default=0.1
         Standard deviation of the noise, as a fraction of the range from black to white.
     folder : str, os.PathLike or None, default=None
@@ -84,6 +82,11 @@ def make_shapes(
     >>> shapes.data.shape, shapes.target[:3].tolist()
     ((12, 64, 64, 3), ['triangle', 'cross', 'circle'])
     """
+    if folder is not None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except ValueError as error:
+            raise ValueError(f"folder={folder!r} cannot be created: {error}.") from error
     rng = check_random_state(random_state)
     labels = [_SHAPES[code] for code in rng.permutation(np.arange(n_samples) % n_classes)]
     images = np.stack([_draw(label, image_size, noise, rng) for label in labels])

@@ -9,12 +9,22 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.utils import Bunch
 
+from .._utils._sklearn import validate_params
 from .._utils._typing import FilePath
-from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
-
-__all__ = ["load_image_csv"]
+from ._bunch import IMAGE_EXTENSIONS, check_folder, check_path, list_some, make_bunch
 
 
+@validate_params(
+    {
+        "image_column": [str],
+        "label_column": [str, None],
+        "suffix": [str],
+        "where": [Mapping, None],
+        "delimiter": [str],
+        "encoding": [str],
+    },
+    prefer_skip_nested_validation=True,
+)
 def load_image_csv(
     csv: FilePath,
     image_dir: FilePath,
@@ -92,13 +102,9 @@ def load_image_csv(
     >>> dogs.ids.tolist(), dogs.target.tolist()
     (['008', '007'], ['pug', 'beagle'])
     """
+    check_path(csv, "csv", "a table")
     check_folder(image_dir, "image_dir")
     where = {} if where is None else where
-    if not isinstance(where, Mapping):
-        raise TypeError(
-            f"where={where!r} is a {type(where).__name__}; pass a dict of columns and values, such "
-            'as {"split": "train"}.'
-        )
     columns = [image_column] if label_column is None else [image_column, label_column]
     rows = _read_table(csv, [*columns, *where], delimiter, encoding)
     for column, value in where.items():
@@ -128,7 +134,16 @@ def _read_table(path, columns, delimiter, encoding):
     """Return a dict for each row, with its line number under the key None."""
     rows = []
     try:
-        with open(path, newline="", encoding=encoding) as file:
+        file = open(path, newline="", encoding=encoding)  # noqa: SIM115 (its errors differ)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"csv: there is no table {path}.") from None
+    except (LookupError, ValueError) as error:
+        hint = 'Python knows "utf-8-sig" and "latin-1", for example'
+        raise ValueError(
+            f"csv={path!r} with encoding={encoding!r} cannot be opened: {error}. {hint}."
+        ) from error
+    try:
+        with file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             header = next(reader, [])
             _check_columns(path, header, columns)
@@ -140,11 +155,6 @@ def _read_table(path, columns, delimiter, encoding):
                         "in double quotes."
                     )
                 rows.append({None: reader.line_num, **dict(zip(header, cells, strict=True))})
-    except FileNotFoundError:
-        raise FileNotFoundError(f"csv: there is no table {path}.") from None
-    except LookupError:
-        hint = 'try "utf-8-sig" or "latin-1"'
-        raise ValueError(f"Python does not know encoding={encoding!r}; {hint}.") from None
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "

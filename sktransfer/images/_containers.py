@@ -13,15 +13,6 @@ from PIL import Image
 from .._utils._typing import Images
 from ..exceptions import UnreadableImageError
 
-__all__ = [
-    "MAX_PIXELS",
-    "as_pixel_array",
-    "check_images",
-    "holds_images",
-    "image_name",
-    "is_path",
-]
-
 #: Images with more pixels (height x width) than this are refused before they are decoded.
 MAX_PIXELS = 100_000_000
 

@@ -8,14 +8,6 @@ from PIL import Image
 from ..exceptions import ImageProblem
 from ._containers import image_name
 
-__all__ = [
-    "diagnose_decoding",
-    "diagnose_opening",
-    "image_problems",
-    "too_many_pixels",
-    "working_directory",
-]
-
 _AGAIN = "copy, download or save it again"
 
 

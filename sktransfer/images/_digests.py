@@ -11,8 +11,6 @@ from ._diagnosis import diagnose_decoding
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
 
-__all__ = ["digest_bytes", "digest_image"]
-
 _DIGEST_SIZE = 20
 
 

@@ -6,8 +6,6 @@ import stat
 from ..exceptions import UnreadableImageError
 from ._diagnosis import diagnose_opening
 
-__all__ = ["read_file"]
-
 #: Larger files are refused unread: no image within the pixel limits has that many bytes.
 MAX_BYTES = 2 * 1024**3
 

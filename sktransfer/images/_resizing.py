@@ -7,8 +7,6 @@ from torchvision.transforms.functional import center_crop
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS
 
-__all__ = ["fit_to_network"]
-
 
 def fit_to_network(pixels, preprocessing):
     """Resize a decoded image and crop its center, as a network expects it.

@@ -71,7 +71,7 @@ def test_where_keeps_some_rows(pets):
         ValueError, match="'val' in the column 'split', which contains 'test', 'train'"
     ):
         pets(text, where={"split": "val"})
-    with pytest.raises(TypeError, match=r"where='train' is a str; pass a dict"):
+    with pytest.raises(TypeError, match=r"'where' parameter .* Got 'train'"):
         pets(text, where="train")
 
 
