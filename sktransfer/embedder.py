@@ -56,7 +56,15 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         or ``.safetensors`` file, or None for random initialization (emits
         `RandomWeightsWarning`).
     image_size : int or None, default=None
-        Side of the network's square input in pixels; None uses that of the weights.
+        Side of the network's square input in pixels; None uses that of the weights. A vision
+        transformer takes multiples of its patch size.
+    pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
+        Which tokens of a vision transformer are the embedding: the class token, the mean of the
+        patch tokens without registers, or both side by side. ``"auto"`` is what the authors of
+        the weights use. Other networks have no tokens and take only ``"auto"``.
+    resize : {"auto", "crop", "squash"}, default="auto"
+        Whether an image is cropped to a square, or squashed, which changes its aspect ratio.
+        ``"auto"`` is what the weights were evaluated with.
     augmentation : str, torch.nn.Module or None, default=None
         What makes the views of an image. ``"flip"`` mirrors every second view left to right;
         ``"crop"`` also crops a random region of at least half the area; ``"color"`` also changes
@@ -156,6 +164,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         "backbone": [str, HasMethods(["forward", "state_dict"])],
         "weights": [str, os.PathLike, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "pooling": [StrOptions({"auto", "cls", "mean", "cls+mean"})],
+        "resize": [StrOptions({"auto", "crop", "squash"})],
         "augmentation": [str, torch.nn.Module, None],
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both")],
         "n_test_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
@@ -176,6 +186,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         *,
         weights: FilePath | None = "DEFAULT",
         image_size: int | None = None,
+        pooling: str = "auto",
+        resize: str = "auto",
         augmentation: str | torch.nn.Module | None = None,
         n_views: int = 1,
         n_test_views: int | None = None,
@@ -192,6 +204,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.pooling = pooling
+        self.resize = resize
         self.augmentation = augmentation
         self.n_views = n_views
         self.n_test_views = n_test_views
@@ -375,7 +389,9 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
 
     def _resolve(self):
         """What the parameters stand for on this machine."""
-        spec = resolve_backbone(self.backbone, self.weights, self.image_size)
+        spec = resolve_backbone(
+            self.backbone, self.weights, self.image_size, pooling=self.pooling, resize=self.resize
+        )
         runtime = resolve_runtime(
             self.device,
             self.precision,

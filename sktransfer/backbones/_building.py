@@ -28,6 +28,24 @@ class _SkipInitialization(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+class PooledTokens(nn.Module):
+    """Embeds images by the class token, by the mean of the patch tokens, or by both side by side.
+
+    ``encoder`` computes the tokens (n, n_prefix + n_patches, width): the class token first, then
+    registers, then patches.
+    """
+
+    def __init__(self, encoder, pooling, n_prefix):
+        super().__init__()
+        self.encoder, self.pooling, self.n_prefix = encoder, pooling, n_prefix
+
+    def forward(self, images):
+        tokens = getattr(self.encoder, "forward_features", self.encoder)(images)
+        norm = getattr(self.encoder, "fc_norm", nn.Identity())  # what timm applies after pooling
+        parts = {"cls": tokens[:, 0], "mean": tokens[:, self.n_prefix :].mean(1)}
+        return torch.cat([norm(parts[part]) for part in self.pooling.split("+")], 1)
+
+
 @contextlib.contextmanager
 def building(random):
     """Build with seeded random weights, or without any; the caller's random state is kept."""

@@ -55,7 +55,11 @@ def matches(backbone):
     return backbone in _NETWORKS
 
 
-def resolve(name, weights, image_size):
+def license(name):
+    return "bsd-3-clause"
+
+
+def resolve(name, weights, image_size, pooling):
     weights = read_choice(weights)
     if isinstance(weights, str) and weights != "DEFAULT":
         raise WeightsError(
@@ -66,7 +70,14 @@ def resolve(name, weights, image_size):
         check_smallest(name, image_size, _SMALLEST)
         preprocessing = preprocessing.for_size(image_size)
     label = "bundled" if weights == "DEFAULT" else weights and str(weights)
-    return BackboneSpec(name, label, _fingerprint(name, weights), _NETWORKS[name][1], preprocessing)
+    return BackboneSpec(
+        name,
+        label,
+        _fingerprint(name, weights),
+        _NETWORKS[name][1],
+        preprocessing,
+        license=license(name) if label == "bundled" else None,
+    )
 
 
 def fingerprint(spec):

@@ -31,7 +31,11 @@ def matches(backbone):
     return isinstance(backbone, nn.Module)
 
 
-def resolve(module, weights, image_size):
+def license(name):
+    return None
+
+
+def resolve(module, weights, image_size, pooling):
     if weights != "DEFAULT":
         raise ValueError(
             f"weights={weights!r} cannot be combined with a custom module, which contains its "

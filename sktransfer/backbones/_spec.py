@@ -127,6 +127,12 @@ class BackboneSpec:
         How images are prepared.
     module : torch.nn.Module or None, default=None
         The custom module.
+    pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
+        How the tokens of a vision transformer become an embedding. ``"auto"`` is what the network
+        itself does.
+    license : str or None, default=None
+        License of the weights, such as ``"apache-2.0"``; None if it is unknown, and for files,
+        random weights and custom modules.
     """
 
     name: str
@@ -135,6 +141,8 @@ class BackboneSpec:
     n_features: int
     preprocessing: Preprocessing
     module: Any = field(default=None, repr=False, compare=False)
+    pooling: str = "auto"
+    license: str | None = None
 
 
 # Pickles and error messages name both by their public home.
@@ -150,6 +158,11 @@ def same_weights(fingerprint, other):
     return fingerprint.partition(":code=")[0] == other.partition(":code=")[0]
 
 
+def pooling_key(pooling):
+    """Return what the sources append to the fingerprint."""
+    return "" if pooling == "auto" else f":pooling={pooling}"
+
+
 def random_fingerprint(family, name):
     """Return the fingerprint of random weights; the library versions decide what is drawn."""
     versions = f"torch={torch.__version__}:torchvision={torchvision.__version__}"
@@ -160,6 +173,17 @@ def check_smallest(name, image_size, smallest):
     if image_size < smallest:
         raise ValueError(
             f"{name!r} needs images of at least {smallest} pixels, got image_size={image_size}."
+        )
+
+
+def check_patches(name, image_size, patch_size):
+    """Refuse images that patches do not cover without a rest."""
+    if image_size % patch_size:
+        lower = image_size // patch_size * patch_size
+        sizes = [str(size) for size in (lower, lower + patch_size) if size]
+        raise ValueError(
+            f"{name!r} cuts images into patches of {patch_size} pixels, got "
+            f"image_size={image_size}.\nHint: pass a multiple: {' or '.join(sizes)}."
         )
 
 

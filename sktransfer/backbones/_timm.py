@@ -5,14 +5,21 @@ import importlib.util
 import math
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
 
 from .._utils._optional import import_optional
 from ..exceptions import WeightsError
-from ._building import Headless, building, fill
+from ._building import Headless, PooledTokens, building, fill
 from ._spec import (
     BackboneSpec,
     Preprocessing,
+    check_patches,
     check_smallest,
+    pooling_key,
     random_fingerprint,
     unknown_backbone,
 )
@@ -31,54 +38,97 @@ def matches(backbone):
     return isinstance(backbone, str) and backbone.startswith(PREFIX)
 
 
-def resolve(name, weights, image_size):
+def license(name):
+    return _license(_configuration(name.removeprefix(PREFIX)))
+
+
+def _license(configuration):
+    return configuration.license if configuration.has_weights else None
+
+
+def resolve(name, weights, image_size, pooling):
     weights = read_choice(weights)
     architecture = _architecture(name, weights)
-    label = "pretrained" if isinstance(weights, str) else weights and str(weights)
-    return BackboneSpec(
+    if pooling == "auto" and "dinov3" in architecture.partition(".")[0]:
+        pooling = "cls"  # as the authors of DINOv3 and EUPE do; timm's default is "mean"
+    preprocessing = _preprocessing(architecture, image_size)
+    n_features, pooling = _probe(architecture, preprocessing.image_size, pooling)
+    official = isinstance(weights, str)
+    spec = BackboneSpec(
         PREFIX + architecture,
-        label,
-        _fingerprint(architecture, label),
-        _width(architecture),
-        _preprocessing(architecture, image_size),
+        "pretrained" if official else weights and str(weights),
+        "",
+        n_features,
+        preprocessing,
+        pooling=pooling,
+        license=_license(_configuration(architecture)) if official else None,
     )
+    return replace(spec, fingerprint=fingerprint(spec))
 
 
 def fingerprint(spec):
-    return _fingerprint(spec.name.removeprefix(PREFIX), spec.weights)
-
-
-def _fingerprint(architecture, weights):
-    version = f"timm={_timm().__version__}"
+    architecture, weights = spec.name.removeprefix(PREFIX), spec.weights
+    suffix = pooling_key(spec.pooling)
+    if size := _size_to_build(architecture, spec.preprocessing.image_size):
+        suffix = f":built_for={size['img_size']}{suffix}"
     if weights is None:
-        return f"{random_fingerprint('timm', architecture)}:{version}"
+        version = f"timm={_timm().__version__}"
+        return f"{random_fingerprint('timm', architecture)}:{version}{suffix}"
     if os.path.isabs(weights):
-        return f"timm:{architecture}:sha256={file_digest(weights)}"
+        return f"timm:{architecture}:sha256={file_digest(weights)}{suffix}"
+    return f"timm:{architecture}:{_location(architecture)}{suffix}"
+
+
+def _location(architecture):
+    """Return where timm's weights are, with the commit on the Hugging Face Hub if it is known.
+
+    The weights in the Hub's cache count, and what the Hub offers now if they are not there.
+    """
     configuration = _configuration(architecture)
-    return f"timm:{architecture}:{configuration.hf_hub_id or configuration.url}:{version}"
+    repository = configuration.hf_hub_id
+    if not repository:
+        return configuration.url
+    hub = import_optional("huggingface_hub", "timm", "timm")
+    try:
+        commit = Path(hub.snapshot_download(repository, local_files_only=True)).name
+    except Exception:  # the client of the hub raises many unrelated kinds
+        try:
+            commit = hub.model_info(repository, timeout=5).sha
+        except Exception:
+            return repository
+    return f"{repository}@{commit}"
 
 
 def load(spec):
     architecture = spec.name.removeprefix(PREFIX)
     if spec.weights == "pretrained":
-        return _load_pretrained(architecture)
-    network = create(architecture, random=spec.weights is None)
-    classifiers = _configuration(architecture).classifier or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    headless = Headless(network, tuple(f"{classifier}." for classifier in classifiers))
-    return fill(headless, spec.weights, spec.name, functools.partial(_rename, network))
+        network = _load_pretrained(architecture, spec.preprocessing.image_size)
+    else:
+        size = spec.preprocessing.image_size
+        network = create(architecture, random=spec.weights is None, image_size=size)
+        classifiers = _configuration(architecture).classifier or ()
+        classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+        headless = Headless(network, tuple(f"{classifier}." for classifier in classifiers))
+        fill(headless, spec.weights, spec.name, functools.partial(_rename, network))
+    return _pooled(network, spec.name, spec.pooling)
 
 
-def _load_pretrained(architecture):
+def _load_pretrained(architecture, image_size):
     """Build a network with timm's own weights, from the Hugging Face hub."""
+    where = _configuration(architecture)
+    location = _location(architecture)
     try:
         with building(random=False):
             # With the classifier in place, timm checks that the file has every tensor.
-            network = _timm().create_model(architecture, pretrained=True)
+            network = _timm().create_model(
+                architecture,
+                pretrained=True,
+                pretrained_cfg_overlay={"hf_hub_id": location} if where.hf_hub_id else None,
+                **_size_to_build(architecture, image_size),
+            )
             network.reset_classifier(0)
             return network
     except Exception as error:  # the client of the hub raises many unrelated kinds
-        where = _configuration(architecture)
         url = where.url
         if where.hf_hub_id:
             file = where.hf_hub_filename or "model.safetensors"
@@ -89,17 +139,44 @@ def _load_pretrained(architecture):
         ) from error
 
 
-def create(architecture, random):
+def create(architecture, random, image_size):
+    options = _size_to_build(architecture, image_size)
     with building(random):
-        return _timm().create_model(architecture, pretrained=False, num_classes=0)
+        return _timm().create_model(architecture, pretrained=False, num_classes=0, **options)
+
+
+def _size_to_build(architecture, image_size):
+    """Return timm's option for a network that is built for one image size, and not its default."""
+    configuration = _configuration(architecture)
+    if configuration.fixed_input_size and image_size != configuration.input_size[1]:
+        return {"img_size": image_size}
+    return {}
+
+
+def _pooled(network, name, pooling):
+    if pooling == "auto" or not hasattr(network, "num_prefix_tokens"):
+        return network
+    if "cls" in pooling and getattr(network, "cls_token", None) is None:
+        raise ValueError(
+            f"{name!r} has no class token, got pooling={pooling!r}.\n"
+            'Hint: pass pooling="mean" or "auto".'
+        )
+    if getattr(network, "attn_pool", None) is not None:
+        network.reset_classifier(0, "avg")  # removes the pooling by attention
+    return PooledTokens(network, pooling, network.num_prefix_tokens)
 
 
 def _rename(network, state):
     """Rename the tensors of an original checkpoint as timm does for this architecture."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    if convert is None or state.keys() >= network.state_dict().keys():
+    own = network.state_dict()
+    fits = all(key in state and state[key].shape == own[key].shape for key in own)
+    if convert is None or fits:
         return state
-    return convert(state, network)
+    try:
+        return convert(state, network)
+    except Exception:  # it has another layout, and the check that follows says which
+        return state
 
 
 def _timm():
@@ -118,9 +195,24 @@ def _tags(base):
 
 
 @functools.lru_cache(maxsize=256)
-def _width(architecture):
-    network = create(architecture, random=False)
-    return getattr(network, "head_hidden_size", None) or network.num_features
+def _probe(architecture, image_size, pooling):
+    """Return the width of the embedding and the pooling, from a run that computes no numbers."""
+    name = PREFIX + architecture
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            network = create(architecture, random=False, image_size=image_size).eval()
+            patch_size = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+            check_patches(name, image_size, np.max(patch_size))
+            network = _pooled(network, name, pooling)
+            output = network(torch.empty(1, 3, image_size, image_size))
+    except (AssertionError, IndexError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{name!r} cannot run with image_size={image_size} and pooling={pooling!r}: "
+            f"{first_line(error)}\nHint: pass image_size=None, or choose a convolutional network."
+        ) from error
+    if output.ndim != 2:
+        raise ValueError(f"{name!r} returns {tuple(output.shape)}, which is no embedding.")
+    return output.shape[1], pooling if isinstance(network, PooledTokens) else "auto"
 
 
 def _architecture(name, weights):
@@ -157,12 +249,6 @@ def _preprocessing(architecture, image_size):
             "crop_mode 'center' or 'squash' are supported."
         )
     size = height if image_size is None else int(image_size)
-    if size != height and configuration.fixed_input_size:
-        raise ValueError(
-            f"'timm:{architecture}' takes images of {height} pixels only, got "
-            f"image_size={image_size}.\nHint: pass image_size=None, or choose a convolutional "
-            "network."
-        )
     if configuration.min_input_size:
         check_smallest(PREFIX + architecture, size, max(configuration.min_input_size[1:]))
     squash = data["crop_mode"] == "squash"

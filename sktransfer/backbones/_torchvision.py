@@ -1,21 +1,30 @@
 """Source of backbones: the classification networks of torchvision."""
 
 import os
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
 
 import torchvision.models
+from torch import nn
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ..exceptions import WeightsError
-from ._building import behead, building, fill
+from ._building import PooledTokens, behead, building, fill
 from ._download import official_digest, official_file
-from ._spec import BackboneSpec, Preprocessing, check_smallest, random_fingerprint
+from ._spec import (
+    BackboneSpec,
+    Preprocessing,
+    check_patches,
+    check_smallest,
+    pooling_key,
+    random_fingerprint,
+)
 from ._torchvision_widths import WIDTHS
 from ._weights import SUFFIXES, file_digest, read_choice
 
-#: Networks whose image size is fixed when they are built, and the parameter for it.
-_FIXED_SIZE = {
-    **dict.fromkeys(["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"], "image_size"),
-    "maxvit_t": "input_size",
-}
+#: Vision transformers and the sides of their patches. They are built for one image size.
+_PATCHES = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
 
 
 def names():
@@ -27,7 +36,16 @@ def matches(backbone):
     return backbone in WIDTHS
 
 
-def resolve(name, weights, image_size):
+def license(name):
+    return _license(_member(name, "DEFAULT"))
+
+
+def _license(member):
+    # Only the SWAG weights have a license of their own.
+    return "cc-by-nc-4.0" if "license" in member.meta else "bsd-3-clause"
+
+
+def resolve(name, weights, image_size, pooling):
     members = torchvision.models.get_model_weights(name)
     if isinstance(weights, torchvision.models.WeightsEnum) and not isinstance(weights, members):
         raise WeightsError(
@@ -46,31 +64,40 @@ def resolve(name, weights, image_size):
         tuple(preset.std),
     )
     if image_size is not None and image_size != preprocessing.image_size:
-        if name not in _FIXED_SIZE:
-            check_smallest(name, image_size, max(member.meta["min_size"]))
-        elif official or name == "maxvit_t":
+        if name == "maxvit_t":
             raise ValueError(
-                f"{name!r} with the weights {member.name} takes images of "
-                f"{preprocessing.image_size} pixels only, got image_size={image_size}.\nHint: pass "
-                "image_size=None, or choose other official weights or a convolutional network."
+                f"{name!r} takes images of {preprocessing.image_size} pixels only, got "
+                f"image_size={image_size}.\nHint: pass image_size=None, or choose another network."
             )
+        if name in _PATCHES:
+            check_patches(name, image_size, _PATCHES[name])
+        else:
+            check_smallest(name, image_size, max(member.meta["min_size"]))
         preprocessing = preprocessing.for_size(image_size)
-    label = member.name if official else weights and str(weights)
-    text = _fingerprint(name, label, preprocessing.image_size)
-    return BackboneSpec(name, label, text, WIDTHS[name], preprocessing)
+    if name not in _PATCHES:
+        pooling = "auto"
+    spec = BackboneSpec(
+        name,
+        member.name if official else weights and str(weights),
+        "",
+        WIDTHS[name] * (2 if pooling == "cls+mean" else 1),
+        preprocessing,
+        pooling=pooling,
+        license=_license(member) if official else None,
+    )
+    return replace(spec, fingerprint=fingerprint(spec))
 
 
 def fingerprint(spec):
-    return _fingerprint(spec.name, spec.weights, spec.preprocessing.image_size)
-
-
-def _fingerprint(name, weights, image_size):
-    built_for = f":built_for={image_size}" if name in _FIXED_SIZE else ""
+    name, weights, size = spec.name, spec.weights, spec.preprocessing.image_size
+    suffix = pooling_key(spec.pooling)
+    if name in _PATCHES:
+        suffix = f":built_for={size}{suffix}"
     if weights is None:
-        return random_fingerprint("torchvision", name) + built_for
+        return random_fingerprint("torchvision", name) + suffix
     if os.path.isabs(weights):
-        return f"torchvision:{name}:sha256={file_digest(weights)}{built_for}"
-    return f"torchvision:{name}:{weights}:{official_digest(_member(name, weights).url)}"
+        return f"torchvision:{name}:sha256={file_digest(weights)}{suffix}"
+    return f"torchvision:{name}:{weights}:{official_digest(_member(name, weights).url)}{suffix}"
 
 
 def load(spec):
@@ -84,15 +111,27 @@ def load(spec):
         pretrained = weights is not None
         options = {"aux_logits": False, "init_weights": False, "transform_input": pretrained}
         aux = ("aux1.", "aux2.", "AuxLogits.")
-    elif name in _FIXED_SIZE:
-        size = spec.preprocessing.image_size
-        options = {_FIXED_SIZE[name]: (size, size) if name == "maxvit_t" else size}
+    elif name in _PATCHES:
+        options = {"image_size": spec.preprocessing.image_size}
     with building(random=weights is None):
         network = torchvision.models.get_model(name, weights=None, **options)
-    network = fill(behead(network, aux), weights, name)
+    network = fill(behead(network, aux), weights, name, partial(_fit_positions, spec))
+    if spec.pooling != "auto":
+        # The network takes the first of these tokens.
+        pooled = PooledTokens(network.encoder, spec.pooling, n_prefix=1)
+        parts = OrderedDict(encoder=pooled, unflatten=nn.Unflatten(1, (1, -1)))
+        network.encoder = nn.Sequential(parts)
     if url is not None:
         official_file(url, repr(name))  # it was not replaced while it was being read
     return network
+
+
+def _fit_positions(spec, state):
+    """Interpolate the position embeddings of a vision transformer for another image size."""
+    if "encoder.pos_embedding" in state and spec.name in _PATCHES:
+        size, patch = spec.preprocessing.image_size, _PATCHES[spec.name]
+        return interpolate_embeddings(size, patch, state)
+    return state
 
 
 def _member(name, weights):

@@ -3,8 +3,6 @@
 The table makes widths known without building a network; the tests check it.
 """
 
-__all__ = ["WIDTHS"]
-
 _NAMES = {
     400: "regnet_x_400mf",
     440: "regnet_y_400mf",

@@ -61,6 +61,12 @@ class FineTuneClassifier(
         ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
     image_size : int or None, default=None
         Side in pixels of the square that the network sees; None for that of the weights.
+    pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
+        Which tokens of a vision transformer are the embedding, as for
+        :class:`~sktransfer.ImageEmbedder`.
+    resize : {"auto", "crop", "squash"}, default="auto"
+        Whether an image is cropped to a square or squashed, as for
+        :class:`~sktransfer.ImageEmbedder`.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default=None
         Random changes of the images while head and backbone are trained together, as for
         :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are.
@@ -198,6 +204,8 @@ class FineTuneClassifier(
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "head": [HeadClassifier, None],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "pooling": [StrOptions({"auto", "cls", "mean", "cls+mean"})],
+        "resize": [StrOptions({"auto", "crop", "squash"})],
         "augmentation": [str, torch.nn.Module, None],
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -221,6 +229,8 @@ class FineTuneClassifier(
         trainable_stages: int | str = 3,
         head: HeadClassifier | None = None,
         image_size: int | None = None,
+        pooling: str = "auto",
+        resize: str = "auto",
         augmentation: str | torch.nn.Module | None = None,
         n_views: int | None = 4,
         lr: float = 1e-3,
@@ -252,6 +262,8 @@ class FineTuneClassifier(
         self.trainable_stages = trainable_stages
         self.head = head
         self.image_size = image_size
+        self.pooling = pooling
+        self.resize = resize
         self.augmentation = augmentation
         self.n_views = n_views
         self.lr = lr

@@ -47,7 +47,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
 
     The first ``n_train`` images are for training, the others for validation.
     """
-    spec = resolve_backbone(params.backbone, params.weights, params.image_size)
+    preparation = {"pooling": params.pooling, "resize": params.resize}
+    spec = resolve_backbone(params.backbone, params.weights, params.image_size, **preparation)
     n_stages = _count_stages(spec, params.trainable_stages)
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
@@ -59,6 +60,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         params.backbone,
         weights=params.weights,
         image_size=params.image_size,
+        **preparation,
         device=params.device,
         precision=embedding_precision(params.precision),
         engine=params.engine,

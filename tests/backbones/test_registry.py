@@ -28,6 +28,30 @@ def test_listing_filters_by_part_and_by_pattern(pattern, expected):
     assert found == expected
 
 
+def test_listing_by_license():
+    names = list_backbones(license="permissive")
+    assert {"tiny_resnet", "resnet50"} < set(names) < set(list_backbones())
+    assert "vit_h_14" not in names  # its best weights are CC BY-NC
+    with pytest.raises(ValueError, match='must be "permissive" or None'):
+        list_backbones(license="mit")
+
+
+def test_listing_by_license_of_timm():
+    pytest.importorskip("timm")
+    names = list_backbones("timm:vit_small*", license="permissive")
+    assert "timm:vit_small_patch14_reg4_dinov2" in names
+    assert "timm:vit_small_patch16_dinov3" not in names
+    assert resolve_backbone("timm:vit_small_patch16_dinov3").license == "dinov3-license"
+    assert resolve_backbone("timm:vit_small_patch16_dinov3", None).license is None
+
+
+def test_licenses_of_torchvision_are_those_of_the_weights():
+    assert resolve_backbone("vit_b_16").license == "bsd-3-clause"
+    assert resolve_backbone("vit_b_16", "IMAGENET1K_SWAG_LINEAR_V1").license == "cc-by-nc-4.0"
+    assert resolve_backbone("resnet18", None).license is None
+    assert resolve_backbone("tiny_resnet").license == "bsd-3-clause"
+
+
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(UnknownBackboneError, match=r"Did you mean 'resnet50'"):
         resolve_backbone("resnet_50")
@@ -59,7 +83,6 @@ def test_what_is_neither_name_nor_module_is_a_type_error(backbone):
     ("name", "size", "message"),
     [
         ("inception_v3", 74, "at least 75"),
-        ("vit_b_16", 256, "224 pixels only"),
         ("maxvit_t", 256, "224 pixels only"),
         ("resnet18", 0, "number of pixels"),
         ("resnet18", 10**20, "from 1 to 4096 pixels"),
@@ -112,5 +135,5 @@ def test_preprocessing_refuses_what_it_cannot_do(wrong):
 
 @pytest.mark.parametrize("source", _registry.SOURCES)
 def test_every_source_has_the_same_functions(source):
-    for function in ("names", "matches", "resolve", "fingerprint", "load"):
+    for function in ("names", "license", "matches", "resolve", "fingerprint", "load"):
         assert callable(getattr(source, function))

@@ -8,7 +8,7 @@ import torch
 from networks import build, images, saved
 
 from sktransfer.backbones import Preprocessing, list_backbones, load_backbone, resolve_backbone
-from sktransfer.exceptions import MissingExtraError, WeightsError
+from sktransfer.exceptions import FingerprintMismatchError, MissingExtraError, WeightsError
 
 
 def test_timm_name_without_timm_names_the_extra(monkeypatch):
@@ -60,7 +60,8 @@ def test_timm_tags_are_weights():
     pytest.importorskip("timm")
     spec = resolve_backbone("timm:resnet18", "a2_in1k")
     assert spec == resolve_backbone("timm:resnet18.a2_in1k")
-    assert "timm/resnet18.a2_in1k" in spec.fingerprint
+    assert spec.fingerprint == "timm:resnet18.a2_in1k:timm/resnet18.a2_in1k"  # no commit offline
+    assert spec.license == "apache-2.0"
     with pytest.raises(WeightsError, match=r"it has \['a1_in1k'"):
         resolve_backbone("timm:resnet18", "a9_in1k")
 
@@ -70,12 +71,6 @@ def test_timm_tags_do_not_contradict_each_other():
     assert resolve_backbone("timm:resnet18.a2_in1k", "a2_in1k")
     with pytest.raises(WeightsError, match="names the weights 'a1_in1k', but weights='a2_in1k'"):
         resolve_backbone("timm:resnet18.a1_in1k", "a2_in1k")
-
-
-def test_timm_transformers_keep_their_size():
-    pytest.importorskip("timm")
-    with pytest.raises(ValueError, match="224 pixels only"):
-        resolve_backbone("timm:vit_tiny_patch16_224", image_size=256)
 
 
 def test_timm_without_network_says_which_file_to_fetch(tmp_path, monkeypatch):
@@ -93,3 +88,29 @@ def test_timm_width_is_known_before_loading(name):
     pytest.importorskip("timm")
     spec = resolve_backbone(f"timm:{name}", None)
     assert load_backbone(spec)(images(224, 1)).shape == (1, spec.n_features)
+
+
+def test_weights_in_the_hub_cache_are_known_by_their_commit(tmp_path, monkeypatch):
+    timm = pytest.importorskip("timm")
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    name = "timm:test_vit.r160_in1k"
+    before = resolve_backbone(name)
+    network = timm.create_model("test_vit").eval()
+    folder = tmp_path / "models--timm--test_vit.r160_in1k"
+    for commit in ("1" * 40, "2" * 40):
+        (folder / "refs").mkdir(parents=True, exist_ok=True)
+        (folder / "refs" / "main").write_text(commit)
+        (folder / "snapshots" / commit).mkdir(parents=True)
+        saved(network, folder / "snapshots" / commit / "model.safetensors")
+        monkeypatch.setattr(timm, "__version__", f"9.{commit}")  # makes no difference
+        spec = resolve_backbone(name)
+        assert spec.fingerprint == f"timm:test_vit.r160_in1k:timm/test_vit.r160_in1k@{commit}"
+        with torch.inference_mode():
+            rows = load_backbone(spec)(images(160))
+            torch.testing.assert_close(network.head(rows), network(images(160)))
+            network.norm.weight.mul_(2)  # for the next commit
+    with pytest.raises(FingerprintMismatchError, match="@2222"):
+        load_backbone(before)
+    pooled = load_backbone(resolve_backbone(name, image_size=64, pooling="cls+mean"))
+    assert pooled(images(64)).shape == (2, 128)

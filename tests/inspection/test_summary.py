@@ -41,6 +41,7 @@ def test_embedder_is_frozen(backbone):
     found = summary(ImageEmbedder())
     assert isinstance(found, torchinfo.ModelStatistics)
     assert (found.trainable_params, found.total_params) == (0, n_parameters(backbone))
+    assert "(backbone, license: bsd-3-clause)" in str(found)
 
 
 @pytest.mark.parametrize("n_unfrozen", [1, 3])
