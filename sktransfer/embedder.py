@@ -130,6 +130,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     A row depends on its image and the parameters only: not on the other images, their order, or
     the number of threads or processes (on one kind of machine, with one version of the engine).
     The network is not part of a pickle; it is loaded when an embedding has to be computed.
+    A custom module whose weights change gives new embeddings. Writes through ``.data`` may go
+    unnoticed; use ``torch.no_grad()``.
 
     A view depends on the content of its image, the augmentation, the seed and its number, and is
     cached like an image. Arrays with views have three dimensions and stay NumPy arrays, whatever

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -126,6 +127,16 @@ def test_views():
     for shape in ((12, 0, 3), (12, 2, 0), (0, 2, 3)):
         with pytest.raises(ValueError, match="minimum of 1"):
             model.predict(np.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", ["string", "Int64", "boolean", "category"])
+def test_targets_in_extension_arrays_of_pandas(dtype):
+    y = pd.array(TARGET.astype(object), dtype=dtype)
+    model = MultiViewClassifier(LogisticRegression()).fit(
+        VIEWS, y, pd.array(np.ones(12), "Float64")
+    )
+    expected = MultiViewClassifier(LogisticRegression()).fit(VIEWS, TARGET)
+    np.testing.assert_array_equal(model.predict_proba(VIEWS), expected.predict_proba(VIEWS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

@@ -343,8 +343,14 @@ def _flatten(X, y, params):
         value = params[name]
         is_rows = is_arraylike(value) and not isinstance(value, (str, dict))
         if is_rows and num_samples(value) == len(X):
-            params[name] = safe_indexing(value, sample_of)
-    return _rows(X), None if y is None else safe_indexing(y, sample_of), params
+            params[name] = _repeat(value, sample_of)
+    return _rows(X), None if y is None else _repeat(y, sample_of), params
+
+
+def _repeat(values, sample_of):
+    if hasattr(values, "__array__") and not hasattr(values, "iloc"):
+        values = np.asarray(values)  # scikit-learn cannot index the extension arrays of pandas
+    return safe_indexing(values, sample_of)
 
 
 def _groups_parameter(estimator):
