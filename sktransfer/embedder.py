@@ -332,10 +332,6 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         FingerprintMismatchError
             If the weights differ from those of `fit`.
 
-        See Also
-        --------
-        sktransfer.backbones.backbone_stages : The stages of a network, such as the last one.
-
         Examples
         --------
         >>> import torch

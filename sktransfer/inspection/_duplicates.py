@@ -51,20 +51,19 @@ def find_duplicates(
     sklearn.utils.Bunch
         pairs : pandas.DataFrame
             The pairs, closest first, with the columns ``first`` and ``second`` (rows in `X`),
-            ``first_path``, ``second_path``, ``distance`` (relative; 0 for exact duplicates),
-            ``exact`` and, with `splits`, ``crosses``: whether the two are in different splits.
-            Exact duplicates are listed with the first of them only.
+            ``distance`` (relative; 0 for exact duplicates), ``exact``, ``first_path``,
+            ``second_path`` and, with `splits`, ``crosses``: whether the two are in different
+            splits. Exact duplicates are listed with the first of them only.
         groups : ndarray of shape (n_samples,) and dtype int
             Number of the group of each image; images that are connected by pairs share one. Pass
             it as `groups` to :class:`~sklearn.model_selection.StratifiedGroupKFold`.
 
     Notes
     -----
-    How similar two embeddings of different images are depends on the backbone and on the images.
-    So the distance of two images is measured in relation to their neighborhoods, as in [1]_: their
-    cosine distance, divided by the geometric mean of the cosine distances from each of them to its
-    10th neighbor. It is about 1 for images that are not special to each other, on any data set
-    and with any backbone.
+    The distance of two images is relative to their neighborhoods, as in [1]_: their cosine
+    distance, divided by the geometric mean of the cosine distances from each of them to its 10th
+    neighbor. It is about 1 for images that are not special to each other, on any data set and with
+    any backbone.
 
     An image with ten or more near duplicates hides them, since they are its neighborhood. An image
     that cannot be read is a group of its own, unless it has the same content as another.
@@ -86,48 +85,38 @@ def find_duplicates(
     """
     pandas = import_optional("pandas", "report", "find_duplicates")
     images = check_images(X)
-    n_samples = len(images)
-    digests = digest_images(images, n_threads=thread_share())
-    codes, _ = pandas.factorize(np.array(digests, dtype=object))
-    _, originals, copies = np.unique(codes, return_index=True, return_inverse=True)
-    pairs = [(originals[copies], np.arange(n_samples), np.zeros(n_samples))]
+    rows = np.arange(len(images))
+    digests = np.array(digest_images(images, n_threads=thread_share()), dtype=object)
+    codes, _ = pandas.factorize(digests)  # 0 for the first content, 1 for the second
+    originals = np.unique(codes, return_index=True)[1]
+    same = {"first": originals[codes], "second": rows, "distance": 0.0, "exact": True}
+    table = pandas.DataFrame(same).query("first != second")
     if threshold > 0 and len(originals) > 2:
-        near = _near_pairs(embed(embedder, [images[index] for index in originals]), threshold)
-        pairs.append((originals[near[0]], originals[near[1]], near[2]))
-    first, second, distance = map(np.concatenate, zip(*pairs, strict=True))
-    first, second, distance = (values[first != second] for values in (first, second, distance))
-    exact = copies[first] == copies[second]
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_samples, n_samples))
+        embeddings = embed(embedder, [images[row] for row in originals])
+        first, second, distance = _near_pairs(embeddings, threshold)
+        near = {"first": originals[first], "second": originals[second], "distance": distance}
+        near = pandas.DataFrame({**near, "exact": False}).drop_duplicates(["first", "second"])
+        table = pandas.concat([table, near]).sort_values("distance", kind="stable")
+    table = table.reset_index(drop=True)
     paths = np.array([image_name(image) for image in images], dtype=object)
-    table = pandas.DataFrame(
-        {
-            **{"first": first, "second": second},
-            **{"first_path": paths[first], "second_path": paths[second]},
-            **{"distance": distance, "exact": exact},
-        }
-    )
+    pairs = table[["first", "second"]].to_numpy().T
+    table["first_path"], table["second_path"] = paths[pairs]
     if splits is not None:
         splits = column_or_1d(splits)
         check_consistent_length(images, splits)
-        table["crosses"] = splits[first] != splits[second]
-    table = table.sort_values(["distance", "exact"], ascending=[True, False], kind="stable")
-    return Bunch(
-        pairs=table.reset_index(drop=True),
-        groups=connected_components(graph, directed=False)[1].astype(int),
-    )
+        table["crosses"] = np.not_equal(*splits[pairs])
+    graph = coo_array((np.ones(len(table)), tuple(pairs)), shape=(len(images), len(images)))
+    groups = connected_components(graph, directed=False)[1].astype(int)
+    return Bunch(pairs=table, groups=groups)
 
 
-def _near_pairs(rows, threshold):
-    """Return the first row, the second row and the relative distance of near duplicates."""
-    readable = np.flatnonzero(~np.isnan(rows).any(axis=1))
-    n_neighbors = min(_N_NEIGHBORS, len(readable) - 1)
-    index = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine").fit(rows[readable])
-    distances, neighbors = index.kneighbors()
-    first, second = np.repeat(np.arange(len(readable)), n_neighbors), neighbors.ravel()
-    distances, scale = distances.ravel(), distances[:, -1]
-    scale = np.maximum(np.sqrt(scale[first] * scale[second]), np.finfo(rows.dtype).eps)
-    relative = distances / scale
-    # Each pair once: it may be seen from one of its images only.
-    pairs = np.sort(np.column_stack([first, second]), axis=1)[relative <= threshold]
-    pairs, at = np.unique(pairs, axis=0, return_index=True)
-    return *readable[pairs.T], relative[relative <= threshold][at]
+def _near_pairs(embeddings, threshold):
+    """Return the rows and the relative distances of near duplicates, some of them twice."""
+    readable = np.flatnonzero(~np.isnan(embeddings).any(axis=1))
+    search = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(readable) - 1), metric="cosine")
+    distances, neighbors = search.fit(embeddings[readable]).kneighbors()
+    scale = np.sqrt(distances[:, -1:] * distances[neighbors, -1])
+    distances = distances / np.maximum(scale, np.finfo(embeddings.dtype).eps)
+    at, rank = np.nonzero(distances <= threshold)
+    first, second = np.sort(readable[[at, neighbors[at, rank]]], axis=0)
+    return first, second, distances[at, rank].astype(float)

@@ -17,9 +17,9 @@ from ..augmentation import Views, resolve_augmentation
 from ..exceptions import UnreadableImageError
 from ..images import check_images, decode_image, digest_image
 
-__all__ = ["ImageGridDisplay", "draw_grid", "thumbnail"]
+__all__ = ["ImageGridDisplay", "thumbnail"]
 
-_CELL, _LINE = (2.3, 2.0), 0.17  # inches; height without text, and that of a line
+_WIDTH, _CELL, _LINE = 11.5, 2.0, 0.17  # inches: a full row, the highest cell, a line of text
 _LETTERS_PER_INCH = 13  # of the small font, with some room to the next cell
 
 
@@ -32,10 +32,14 @@ class ImageGridDisplay:
     ----------
     images : list of (ndarray of shape (H, W, 3) and dtype uint8, or str)
         Thumbnails; a text is the reason why an image cannot be read.
-    captions : list of list of (str, object)
-        The lines above each image: pairs of a label and a value.
-    indices : ndarray of shape (n_shown,) or None, default=None
+    captions : list of list of tuple
+        The lines above each image: (label, value) or (label, value, number). Long values are cut.
+    indices : ndarray or None, default=None
         Rows of the images in ``X``.
+    colors : list of color or None, default=None
+        Color of each caption; None draws them in black.
+    n_cols : int, default=5
+        Number of columns.
 
     Attributes
     ----------
@@ -53,10 +57,12 @@ class ImageGridDisplay:
     (2, 5)
     """
 
-    def __init__(self, *, images, captions, indices=None):
+    def __init__(self, *, images, captions, indices=None, colors=None, n_cols=5):
         self.images = images
         self.captions = captions
         self.indices = indices
+        self.colors = colors
+        self.n_cols = n_cols
 
     @classmethod
     def from_data(
@@ -83,6 +89,7 @@ class ImageGridDisplay:
         """
         images = check_images(X)
         check_consistent_length(images, y)
+        check_scalar(max_images, "max_images", Integral, min_val=1)
         indices = check_random_state(random_state).permutation(len(images))
         if y is not None:
             y = column_or_1d(y)
@@ -90,10 +97,9 @@ class ImageGridDisplay:
             for label in np.unique(y):
                 of_class = indices[y[indices] == label]
                 turns[of_class] = np.arange(len(of_class))
-            indices = indices[np.argsort(turns[indices], kind="stable")]
-        indices = indices[: check_scalar(max_images, "max_images", Integral, min_val=1)]
-        if y is not None:
+            indices = indices[np.argsort(turns[indices], kind="stable")][:max_images]
             indices = indices[np.argsort(y[indices], kind="stable")]
+        indices = indices[:max_images]
         captions = [[("", index if y is None else y[index])] for index in indices]
         shown = [thumbnail(images[index]) for index in indices]
         return cls(images=shown, captions=captions, indices=indices).plot()
@@ -122,64 +128,61 @@ class ImageGridDisplay:
         captions = [[("view", view)] for view in range(n_views)]
         return cls(images=shown, captions=captions).plot()
 
-    def plot(self, figure: Any = None, *, n_cols: int = 5) -> ImageGridDisplay:
+    def plot(self, figure: Any = None) -> ImageGridDisplay:
         """Draw the images.
 
         Parameters
         ----------
         figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
             Figure to draw in; None creates one.
-        n_cols : int, default=5
-            Number of columns.
 
         Returns
         -------
         ImageGridDisplay
             The display itself.
         """
-        name = type(self).__name__
-        self.figure_, self.axes_ = draw_grid(self.images, self.captions, figure, n_cols, name)
+        plt = import_optional("matplotlib.pyplot", "report", type(self).__name__)
+        check_scalar(self.n_cols, "n_cols", Integral, min_val=1)
+        n_cols = min(self.n_cols, len(self.images))
+        n_rows = -(-len(self.images) // n_cols)
+        if figure is None:
+            width = _WIDTH / max(4, self.n_cols)
+            shapes = [image.shape for image in self.images if not isinstance(image, str)]
+            height = min(_CELL, width * max((high / wide for high, wide, _ in shapes), default=1))
+            height += _LINE * (1 + max(map(len, self.captions)))
+            size = (width * n_cols, height * n_rows)
+            figure = plt.figure(figsize=size, layout="constrained")
+        axes = figure.subplots(n_rows, n_cols, squeeze=False)
+        width = figure.bbox.width / figure.dpi
+        if figure.get_layout_engine() is None:
+            width *= figure.subplotpars.right - figure.subplotpars.left
+        n_letters = int(_LETTERS_PER_INCH * width / n_cols)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        style = {"fontsize": "small", "parse_math": False}  # a dollar sign begins no formula
+        colors = self.colors or ["black"] * len(self.images)
+        cells = zip(axes.flat, self.images, self.captions, colors, strict=False)
+        for ax, image, caption, color in cells:
+            text = "\n".join(_line(n_letters, *line) for line in caption)
+            ax.set_title(text, loc="left", color=color, **style)
+            if isinstance(image, str):
+                lines = wrap(f"cannot be read: {image}", n_letters, max_lines=8, placeholder="…")
+                ax.text(0, 1, "\n".join(lines), va="top", **style)
+            else:
+                ax.imshow(image)
+                ax.set_anchor("NW")  # keeps the captions of a row aligned, for any image shape
+        self.figure_, self.axes_ = figure, axes
         return self
 
 
-def draw_grid(images, captions, figure, n_cols, needed_by, colors=None):
-    """Draw thumbnails with their captions, in colors or black; return the figure and its axes."""
-    plt = import_optional("matplotlib.pyplot", "report", needed_by)
-    check_scalar(n_cols, "n_cols", Integral, min_val=1)
-    n_cols = min(n_cols, len(images))
-    n_rows = -(-len(images) // n_cols)
-    if figure is None:
-        height = _CELL[1] + _LINE * max(map(len, captions))
-        figure = plt.figure(figsize=(_CELL[0] * n_cols, height * n_rows), layout="constrained")
-    axes = figure.subplots(n_rows, n_cols, squeeze=False)
-    width = figure.bbox.width / figure.dpi
-    if figure.get_layout_engine() is None:
-        width *= figure.subplotpars.right - figure.subplotpars.left
-    n_letters = int(_LETTERS_PER_INCH * width / n_cols)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    colors = colors or ["black"] * len(images)
-    for ax, image, caption, color in zip(axes.flat, images, captions, colors, strict=False):
-        lines = [_line(label, value, n_letters) for label, value in caption]
-        # A dollar sign in a name or a reason does not begin a formula.
-        ax.set_title("\n".join(lines), loc="left", fontsize="small", color=color, parse_math=False)
-        if isinstance(image, str):
-            lines = wrap(f"cannot be read: {image}", n_letters, max_lines=8, placeholder="…")
-            ax.text(0, 1, "\n".join(lines), va="top", fontsize="small", parse_math=False)
-        else:
-            ax.imshow(image)
-            ax.set_anchor("NW")  # keeps the captions of a row aligned, for any image shape
-    return figure, axes
-
-
-def _line(label, value, n_letters):
-    """Return a labeled value, cut in the middle: names of classes often differ at the end."""
+def _line(n_letters, label, value, number=""):
+    """Return a line with a value cut in the middle: names of classes often differ at the end."""
     label, value = f"{label}: " if label else "", " ".join(str(value).split())
-    n_letters = max(5, n_letters - len(label))
+    n_letters = max(5, n_letters - len(f"{label} {number}"))
     if len(value) > n_letters:
         end = n_letters // 3
         value = f"{value[: n_letters - end - 1]}…{value[-end:]}"
-    return label + value
+    return f"{label}{value} {number}".rstrip()
 
 
 def thumbnail(image, side=192):

@@ -19,27 +19,22 @@ _PARTS = {"train": "training", "valid": "validation"}
 class TrainingHistoryDisplay:
     """Curves of a metric on training and validation data after each epoch.
 
-    Create it with :meth:`from_estimator` or :meth:`from_history`; that needs matplotlib (extra
-    ``report``).
+    Create it with :meth:`from_estimator`, or call :meth:`plot` of one with a history.
 
     Parameters
     ----------
-    epochs : ndarray of shape (n_epochs,)
-        Numbers of the epochs.
-    curves : dict of str to ndarray of shape (n_epochs,)
-        The values by the name of their column, such as ``"valid_loss"``; NaN where an epoch has
-        no value.
-    metric : str
-        Name of the metric, for the vertical axis.
+    history : list of dict
+        One dict for each epoch, with ``"epoch"`` and the columns, such as ``head.history_``.
+    metric : str, default="loss"
+        The columns ``train_<metric>`` and ``valid_<metric>`` are plotted, as far as the history
+        has them.
     best_epoch : int or None, default=None
         Epoch whose weights the model has; it is marked.
 
     Attributes
     ----------
-    ax_ : matplotlib.axes.Axes
-        The axes.
-    figure_ : matplotlib.figure.Figure
-        The figure of these axes.
+    ax_, figure_ : matplotlib.axes.Axes, matplotlib.figure.Figure
+        The axes and their figure.
     lines_ : list of matplotlib.lines.Line2D
         One line for each curve.
 
@@ -53,14 +48,13 @@ class TrainingHistoryDisplay:
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
     >>> head = HeadClassifier(early_stopping=True, max_epochs=20, random_state=0).fit(X, y)
-    >>> display = TrainingHistoryDisplay.from_estimator(head)
-    >>> sorted(display.curves)
-    ['train_loss', 'valid_loss']
+    >>> display = TrainingHistoryDisplay.from_estimator(head, metric="accuracy")
+    >>> [line.get_label() for line in display.lines_]
+    ['training', 'validation']
     """
 
-    def __init__(self, *, epochs, curves, metric, best_epoch=None):
-        self.epochs = epochs
-        self.curves = curves
+    def __init__(self, history, *, metric="loss", best_epoch=None):
+        self.history = history
         self.metric = metric
         self.best_epoch = best_epoch
 
@@ -76,8 +70,7 @@ class TrainingHistoryDisplay:
             The model around it may be a pipeline that ends with it, a search (its best estimator
             is used) or any other estimator with an ``estimator_``.
         metric : str, default="loss"
-            The columns ``train_<metric>`` and ``valid_<metric>`` are plotted, as far as the
-            history has them.
+            See the class.
         ax, line_kw : optional
             See :meth:`plot`.
 
@@ -94,59 +87,7 @@ class TrainingHistoryDisplay:
             If the history does not have the metric.
         """
         model = _find_trained(estimator)
-        return cls.from_history(
-            model.history_, metric=metric, best_epoch=model.best_epoch_, ax=ax, line_kw=line_kw
-        )
-
-    @classmethod
-    def from_history(
-        cls,
-        history: Any,
-        *,
-        metric: str = "loss",
-        best_epoch: int | None = None,
-        ax: Any = None,
-        line_kw: dict | None = None,
-    ) -> TrainingHistoryDisplay:
-        """Plot a history.
-
-        Parameters
-        ----------
-        history : list of dict
-            One dict for each epoch, with ``"epoch"`` and the columns, such as ``head.history_``.
-        metric : str, default="loss"
-            See :meth:`from_estimator`.
-        best_epoch : int or None, default=None
-            Epoch to mark.
-        ax, line_kw : optional
-            See :meth:`plot`.
-
-        Returns
-        -------
-        TrainingHistoryDisplay
-            The display.
-
-        Raises
-        ------
-        ValueError
-            If the history is empty or does not have the metric.
-        """
-        rows = list(history)
-        if not rows:
-            raise ValueError("The history is empty: fit the model first.")
-        names = [name for part in _PARTS if (name := f"{part}_{metric}") in rows[-1]]
-        if not names:
-            columns = [name for name in rows[-1] if name.startswith(tuple(_PARTS))]
-            raise ValueError(
-                f"The history has no metric {metric!r}, only {', '.join(columns)}. To record it, "
-                "fit with callbacks=[skorch.callbacks.EpochScoring(...)]."
-            )
-        display = cls(
-            epochs=np.array([row["epoch"] for row in rows]),
-            curves={n: np.array([row.get(n, np.nan) for row in rows], float) for n in names},
-            metric=metric,
-            best_epoch=best_epoch,
-        )
+        display = cls(model.history_, metric=metric, best_epoch=model.best_epoch_)
         return display.plot(ax, line_kw=line_kw)
 
     def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> TrainingHistoryDisplay:
@@ -165,13 +106,24 @@ class TrainingHistoryDisplay:
             The display itself.
         """
         plt = import_optional("matplotlib.pyplot", "report", "TrainingHistoryDisplay")
+        rows = list(self.history)
+        if not rows:
+            raise ValueError("The history is empty: fit the model first.")
+        labels = {f"{part}_{self.metric}": label for part, label in _PARTS.items()}
+        if labels.keys().isdisjoint(rows[-1]):
+            columns = [name for name in rows[-1] if name.startswith(tuple(_PARTS))]
+            raise ValueError(
+                f"The history has no metric {self.metric!r}, only {', '.join(columns)}. To record "
+                "it, fit with callbacks=[skorch.callbacks.EpochScoring(...)]."
+            )
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
             ax.xaxis.get_major_locator().set_params(integer=True)
         self.lines_ = []
-        for name, values in self.curves.items():
-            options = {"label": _PARTS[name.partition("_")[0]], **(line_kw or {})}
-            self.lines_ += ax.plot(self.epochs, values, **options)
+        for name in [name for name in labels if name in rows[-1]]:
+            values = [row.get(name, np.nan) for row in rows]
+            options = {"label": labels[name], **(line_kw or {})}
+            self.lines_ += ax.plot([row["epoch"] for row in rows], values, **options)
         if self.best_epoch is not None:
             ax.axvline(self.best_epoch, color="gray", linestyle=":", label="weights kept")
         ax.set(xlabel="epoch", ylabel=self.metric)

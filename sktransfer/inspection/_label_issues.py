@@ -28,7 +28,7 @@ def find_label_issues(
     groups: ArrayLike | None = None,
     n_jobs: int | None = None,
 ) -> Any:
-    """Find labels that are probably wrong, with the help of cleanlab.
+    """Find labels that are probably wrong, by cleanlab's confident learning [1]_.
 
     Every image is classified by a clone of the model that was trained on other images; cleanlab
     compares the probabilities with the labels.
@@ -45,7 +45,7 @@ def find_label_issues(
         How the images are split, see :func:`~sklearn.model_selection.cross_val_predict`.
     groups : array-like of shape (n_samples,) or None, default=None
         Groups that stay together in a split, such as ``find_duplicates(X).groups``: the copy of a
-        wrongly labeled image would confirm the label. With groups and an int `cv`, the split is a
+        wrongly labeled image would confirm the label. An int `cv` then stands for
         :class:`~sklearn.model_selection.StratifiedGroupKFold`.
     n_jobs : int or None, default=None
         Number of splits that are worked on at a time.
@@ -53,11 +53,11 @@ def find_label_issues(
     Returns
     -------
     pandas.DataFrame
-        One row for each image, lowest quality first. The index is the row of the image in `X`; the
-        columns are ``path`` (None for an image in memory), ``label``, ``suggested`` (most probable
-        class), ``quality`` (of the label, in [0, 1]), ``issue`` (cleanlab estimates how many labels
-        are wrong; True for that many of the lowest quality) and ``outlier`` (in [0, 1]; near 1 for
-        an image that resembles no other).
+        One row for each image, lowest quality first; the index is the row in `X`. The columns are
+        ``path`` (None for an image in memory), ``label``, ``suggested`` (most probable class),
+        ``quality`` (of the label, in [0, 1]), ``issue`` (True for as many of the lowest quality as
+        cleanlab estimates to be wrong) and ``outlier`` (in [0, 1]; near 1 for an image that
+        resembles no other).
 
     Raises
     ------
@@ -66,20 +66,20 @@ def find_label_issues(
 
     References
     ----------
-    C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating Uncertainty in Dataset
-    Labels", Journal of Artificial Intelligence Research 70, 2021.
+    .. [1] C. Northcutt, L. Jiang and I. Chuang, "Confident Learning: Estimating Uncertainty in
+       Dataset Labels", Journal of Artificial Intelligence Research 70, 2021.
     """
     pandas = import_optional("pandas", "audit", "find_label_issues")
-    rank = import_optional("cleanlab.rank", "audit", "find_label_issues")
-    issues = import_optional("cleanlab.filter", "audit", "find_label_issues")
-    outlier = import_optional("cleanlab.outlier", "audit", "find_label_issues")
+    modules = ("cleanlab.filter", "cleanlab.outlier", "cleanlab.rank")
+    issues, outlier, rank = (import_optional(m, "audit", "find_label_issues") for m in modules)
     images, encoder = check_images(X), LabelEncoder()
     labels = encoder.fit_transform(y)
     check_consistent_length(images, labels)
     if groups is not None and isinstance(cv, int):
         cv = StratifiedGroupKFold(cv)
-    options = {"cv": cv, "groups": groups, "n_jobs": n_jobs, "method": "predict_proba"}
-    probabilities = cross_val_predict(model, X, y, **options)
+    probabilities = cross_val_predict(
+        model, X, y, cv=cv, groups=groups, n_jobs=n_jobs, method="predict_proba"
+    )
     embedder = model[:-1] if isinstance(model, Pipeline) else None
     typical = outlier.OutOfDistribution().fit_score(features=embed(embedder, X), verbose=False)
     table = pandas.DataFrame(

@@ -40,10 +40,8 @@ class EmbeddingMapDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib.axes.Axes
-        The axes.
-    figure_ : matplotlib.figure.Figure
-        The figure of these axes.
+    ax_, figure_ : matplotlib.axes.Axes, matplotlib.figure.Figure
+        The axes and their figure.
 
     Examples
     --------

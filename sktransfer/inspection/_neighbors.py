@@ -57,8 +57,8 @@ class NeighborsDisplay(ImageGridDisplay):
             Images whose neighbors are searched.
         n_neighbors : int, default=4
             Number of neighbors.
-        figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
-            Figure to draw in; None creates one.
+        figure : optional
+            See :meth:`plot`.
 
         Returns
         -------
@@ -66,17 +66,18 @@ class NeighborsDisplay(ImageGridDisplay):
             The display.
         """
         images, queries = check_images(X), check_images(queries)
-        y = None if y is None else column_or_1d(y)
         check_consistent_length(images, y)
+        names = range(len(images)) if y is None else column_or_1d(y)
         search = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine")
         search.fit(embed(embedder, images))
         distances, indices = search.kneighbors(embed(embedder, queries))
         shown, captions = [], []
         for query, found, far in zip(queries, indices, distances, strict=True):
-            shown += [thumbnail(image) for image in (query, *(images[index] for index in found))]
-            captions.append([("", "query")])
-            for index, distance in zip(found, far, strict=True):
-                label = index if y is None else y[index]
-                captions.append([("", label), ("similarity", f"{1 - distance:.2f}")])
-        display = cls(images=shown, captions=captions, indices=indices)
-        return display.plot(figure, n_cols=1 + n_neighbors)
+            shown += [thumbnail(query), *(thumbnail(images[index]) for index in found)]
+            captions += [[("", "query")]]
+            captions += [
+                [("", names[index]), ("similarity", f"{1 - distance:.2f}")]
+                for index, distance in zip(found, far, strict=True)
+            ]
+        options = {"indices": indices, "n_cols": 1 + n_neighbors}
+        return cls(images=shown, captions=captions, **options).plot(figure)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import Ridge
 from sklearn.utils import check_scalar
 from torch.nn.functional import interpolate
 
@@ -19,15 +20,27 @@ from ._grid import ImageGridDisplay, thumbnail
 __all__ = ["OcclusionDisplay"]
 
 _SIDE = 320  # pixels of the longer side of an image that is occluded
-_WIDTH = 0.68  # standard deviation of what hides, in cells of the map
+_MAP = 64  # points along each side of a map
+_WIDTH = 0.85  # standard deviation of what hides, in steps
+_PENALTY = 10
 
 
 class OcclusionDisplay(ImageGridDisplay):
-    """Grid of images that are bright where hiding a place lowers the probability of the class.
+    """Grid of images that are bright where the predicted probability comes from.
 
     Create it with :meth:`from_estimator`. Parameters and attributes are those of
-    :class:`ImageGridDisplay`, and `maps_`, an array of shape (n_images, n_steps, n_steps): by how
-    much the probability drops when the place is hidden.
+    :class:`ImageGridDisplay`, and `maps_`, an array of shape (n_images, 64, 64).
+
+    Notes
+    -----
+    Copies of an image fade to its median color, usually that of the background, in one place each.
+    The places overlap: a map has the coefficients of a ridge regression of the drop in probability
+    on how much of each point is hidden, as in [1]_.
+
+    References
+    ----------
+    .. [1] M. T. Ribeiro, S. Singh and C. Guestrin, "Why Should I Trust You? Explaining the
+       Predictions of Any Classifier", KDD 2016.
 
     Examples
     --------
@@ -38,7 +51,7 @@ class OcclusionDisplay(ImageGridDisplay):
     >>> model = make_transfer_pipeline("tiny_mobilenet", cache=None)
     >>> model = model.fit(shapes.data, shapes.target)
     >>> OcclusionDisplay.from_estimator(model, shapes.data[:2]).maps_.shape
-    (2, 8, 8)
+    (2, 64, 64)
     """
 
     @classmethod
@@ -48,7 +61,7 @@ class OcclusionDisplay(ImageGridDisplay):
         X: Images,
         *,
         classes: ArrayLike | None = None,
-        n_steps: int = 8,
+        n_steps: int = 12,
         figure: Any = None,
     ) -> OcclusionDisplay:
         """Hide one place after another and draw how the prediction changes.
@@ -62,10 +75,10 @@ class OcclusionDisplay(ImageGridDisplay):
             copies of at most 320 pixels are predicted and cached like other images.
         classes : array-like of shape (n_samples,) or None, default=None
             Classes to explain; None explains the predicted ones.
-        n_steps : int, default=8
+        n_steps : int, default=12
             Number of places along each side.
-        figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
-            Figure to draw in; None creates one.
+        figure : optional
+            See :meth:`plot`.
 
         Returns
         -------
@@ -88,31 +101,36 @@ class OcclusionDisplay(ImageGridDisplay):
         if classes is not None:
             codes = np.array([list(estimator.classes_).index(name) for name in classes])
         each = np.arange(len(images))
-        hidden = found[len(images) :].reshape(len(images), n_steps, n_steps, -1)
-        maps = found[each, codes][:, None, None] - hidden[each, :, :, codes]
+        hidden = found[len(images) :].reshape(len(images), n_steps**2, -1)[each, :, codes]
+        whole = found[each, codes]
+        drops = whole[:, None] - hidden
+        places = np.kron(_places(n_steps, _MAP), _places(n_steps, _MAP))
+        maps = Ridge(_PENALTY, fit_intercept=False).fit(places, drops.T).coef_
+        maps = maps.reshape(-1, _MAP, _MAP)
         shown, captions = [], []
-        for image, drops, row, code in zip(images, maps, found, codes, strict=False):
-            heat = torch.from_numpy(drops.clip(0) / max(drops.max(), 1e-12))[None, None]
+        for image, values, probability, code in zip(images, maps, whole, codes, strict=True):
+            heat = torch.from_numpy(values.clip(0) / max(values.max(), 1e-12))[None, None]
             heat = interpolate(heat, image.shape[:2], mode="bilinear")[0, 0].numpy()
-            color = matplotlib.colormaps["inferno"](heat)[:, :, :3]
-            gray = image.mean(axis=2, keepdims=True) / 255
-            shown.append(np.rint(255 * (0.4 * gray + 0.6 * color)).astype(np.uint8))
-            numbers = [("probability", f"{row[code]:.0%}"), ("largest drop", f"{drops.max():.0%}")]
-            captions.append([("class", estimator.classes_[code]), *numbers])
-        display = cls(images=shown, captions=captions)
+            color, alpha = matplotlib.colormaps["inferno"](heat)[:, :, :3], 0.8 * heat[:, :, None]
+            gray = 0.6 / 255 * image.mean(axis=2, keepdims=True)
+            shown.append(np.rint(255 * (gray + alpha * (color - gray))).astype(np.uint8))
+            captions.append([("class", estimator.classes_[code], f"{probability:.0%}")])
+        display = cls(images=shown, captions=captions, n_cols=4)
         display.maps_ = maps
-        return display.plot(figure, n_cols=4)
+        return display.plot(figure)
+
+
+def _places(n_steps, n_points):
+    """Return how much of each point along a side is hidden in each step."""
+    # Soft edges: to a network, a patch with hard edges is an object.
+    points = (np.arange(n_points) + 0.5) / n_points * n_steps
+    return np.exp(-0.5 * ((points - np.arange(n_steps)[:, None] - 0.5) / _WIDTH) ** 2)
 
 
 def _occlude(image, n_steps):
-    """Yield copies of an image that fade, in one place each, to the mean color."""
-    # Soft edges: to a network, a patch with hard edges is an object.
-    centers = np.arange(n_steps)[:, None] + 0.5
-    rows, columns = (
-        np.exp(-0.5 * (((np.arange(n) + 0.5) / n * n_steps - centers) / _WIDTH) ** 2)
-        for n in image.shape[:2]
-    )
-    towards_mean = image.mean(axis=(0, 1)) - image
+    """Yield copies of an image that fade, in one place each, to the median color."""
+    fading = np.median(image, axis=(0, 1)) - image
+    rows, columns = (_places(n_steps, n) for n in image.shape[:2])
     for row in rows:
         for column in columns:
-            yield np.rint(image + np.outer(row, column)[:, :, None] * towards_mean).astype(np.uint8)
+            yield np.rint(image + np.outer(row, column)[:, :, None] * fading).astype(np.uint8)

@@ -11,36 +11,20 @@ from sklearn.utils.validation import column_or_1d
 
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images
-from ._grid import draw_grid, thumbnail
+from ._grid import ImageGridDisplay, thumbnail
 
 __all__ = ["PredictionGridDisplay"]
 
-_RIGHT, _WRONG = "#1a7a3c", "#b3261e"
+_RIGHT, _WRONG = "#0060a0", "#c04800"  # blue and orange: color-blind readers tell them apart
 
 
-class PredictionGridDisplay:
-    """Grid of images with their predicted and true classes.
+class PredictionGridDisplay(ImageGridDisplay):
+    """Grid of images with their true, predicted and next most probable classes.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`; that needs matplotlib (extra
-    ``report``). Wrong predictions are red. An image that cannot be read is an empty cell with the
-    reason.
-
-    Parameters
-    ----------
-    images : list of (ndarray of shape (H, W, 3) and dtype uint8, or str)
-        Thumbnails; a text is the reason why an image cannot be read.
-    y_pred, y_true, confidence : ndarray of shape (n_shown,)
-        Predicted classes, true classes and probabilities of the predicted classes in [0, 1]; the
-        last two may be None.
-    indices : ndarray of shape (n_shown,) or None, default=None
-        Rows of the images in ``X``.
-
-    Attributes
-    ----------
-    figure_ : matplotlib.figure.Figure
-        The figure.
-    axes_ : ndarray of matplotlib.axes.Axes
-        The cells, of shape (n_rows, n_cols); those beyond the last image are hidden.
+    Create it with :meth:`from_estimator` or :meth:`from_predictions`. Captions are blue if the
+    prediction is right and orange if it is wrong. An image that cannot be read is an empty cell
+    with the reason. Parameters and attributes are those of
+    :class:`~sktransfer.inspection.ImageGridDisplay`.
 
     See Also
     --------
@@ -55,15 +39,8 @@ class PredictionGridDisplay:
     >>> model = model.fit(shapes.data[:32], shapes.target[:32])
     >>> display = PredictionGridDisplay.from_estimator(model, shapes.data[32:], shapes.target[32:])
     >>> len(display.images), display.axes_.shape
-    (8, (2, 5))
+    (8, (2, 4))
     """
-
-    def __init__(self, *, images, y_pred, y_true=None, confidence=None, indices=None):
-        self.images = images
-        self.y_pred = y_pred
-        self.y_true = y_true
-        self.confidence = confidence
-        self.indices = indices
 
     @classmethod
     def from_estimator(
@@ -72,9 +49,10 @@ class PredictionGridDisplay:
         X: Images,
         y: ArrayLike | None = None,
         *,
+        top_k: int = 3,
         errors_only: bool = False,
         max_images: int = 20,
-        n_cols: int = 5,
+        n_cols: int = 4,
         figure: Any = None,
     ) -> PredictionGridDisplay:
         """Predict the classes of images and draw them.
@@ -82,26 +60,24 @@ class PredictionGridDisplay:
         Parameters
         ----------
         estimator : classifier
-            A fitted classifier of images.
+            A fitted classifier of images. Probabilities are drawn if it has ``predict_proba``.
         X : array-like of images
             Images, see :func:`~sktransfer.images.check_images`. All of them are predicted.
         y : array-like of shape (n_samples,) or None, default=None
             True classes.
-        errors_only, max_images, n_cols, figure : optional
+        top_k, errors_only, max_images, n_cols, figure : optional
             See :meth:`from_predictions`.
 
         Returns
         -------
         PredictionGridDisplay
-            The display. Its `confidence` comes from ``predict_proba``, if the estimator has it.
+            The display.
         """
-        confidence = None
+        options = {"top_k": top_k, "errors_only": errors_only, "max_images": max_images}
         if hasattr(estimator, "predict_proba"):
-            confidence = np.max(estimator.predict_proba(X), axis=1)
-        options = {"errors_only": errors_only, "max_images": max_images, "n_cols": n_cols}
-        return cls.from_predictions(
-            X, y, estimator.predict(X), confidence=confidence, figure=figure, **options
-        )
+            options |= {"y_proba": estimator.predict_proba(X), "labels": estimator.classes_}
+        y_pred = estimator.predict(X)
+        return cls.from_predictions(X, y, y_pred, n_cols=n_cols, figure=figure, **options)
 
     @classmethod
     def from_predictions(
@@ -110,10 +86,12 @@ class PredictionGridDisplay:
         y_true: ArrayLike | None,
         y_pred: ArrayLike,
         *,
-        confidence: ArrayLike | None = None,
+        y_proba: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        top_k: int = 3,
         errors_only: bool = False,
         max_images: int = 20,
-        n_cols: int = 5,
+        n_cols: int = 4,
         figure: Any = None,
     ) -> PredictionGridDisplay:
         """Draw images with given predictions.
@@ -126,13 +104,19 @@ class PredictionGridDisplay:
             True classes.
         y_pred : array-like of shape (n_samples,)
             Predicted classes, such as those of :func:`sklearn.model_selection.cross_val_predict`.
-        confidence : array-like of shape (n_samples,) or None, default=None
-            Probabilities of the predicted classes, in [0, 1].
+        y_proba : array-like of shape (n_samples, n_classes) or None, default=None
+            Probabilities.
+        labels : array-like of shape (n_classes,) or None, default=None
+            Classes of the columns of `y_proba`; None: those in `y_true`, sorted.
+        top_k : int, default=3
+            Number of predicted classes above each image, if `y_proba` is given.
         errors_only : bool, default=False
-            Whether to draw wrong predictions only, those with the highest `confidence` first.
+            Whether to draw wrong predictions only, the most probable ones first.
         max_images : int, default=20
             Maximum number of images.
-        n_cols, figure : optional
+        n_cols : int, default=4
+            Number of columns.
+        figure : optional
             See :meth:`plot`.
 
         Returns
@@ -143,15 +127,23 @@ class PredictionGridDisplay:
         Raises
         ------
         ValueError
-            If `errors_only` is True, and `y_true` is None or no prediction is wrong.
+            If `errors_only` is True, and `y_true` is None or no prediction is wrong; or if there is
+            not one label for each column of `y_proba`.
         """
         check_scalar(max_images, "max_images", Integral, min_val=1)
-        images = check_images(X)
-        check_consistent_length(images, y_true, y_pred, confidence)
-        y_true, y_pred, confidence = (
-            None if values is None else column_or_1d(values)
-            for values in (y_true, y_pred, confidence)
-        )
+        images, y_pred = check_images(X), column_or_1d(y_pred)
+        y_true = None if y_true is None else column_or_1d(y_true)
+        check_consistent_length(images, y_true, y_pred, y_proba)
+        if y_proba is None:
+            y_proba, labels = np.empty((len(images), 0)), []
+        elif labels is None:
+            labels = np.unique(y_true)
+        y_proba = np.asarray(y_proba)
+        if y_proba.shape[1:] != (len(labels),):
+            raise ValueError(
+                f"y_proba has the shape {y_proba.shape}, and there are {len(labels)} classes: pass "
+                "labels=, one for each column."
+            )
         indices = np.arange(len(images))
         if errors_only:
             if y_true is None:
@@ -162,47 +154,24 @@ class PredictionGridDisplay:
                     f"All {len(y_pred)} predictions are right: there is nothing to draw with "
                     "errors_only=True."
                 )
-            if confidence is not None:
-                indices = indices[np.argsort(-confidence[indices], kind="stable")]
-        indices = indices[:max_images]
-        display = cls(
-            images=[thumbnail(images[index]) for index in indices],
-            y_pred=y_pred[indices],
-            y_true=None if y_true is None else y_true[indices],
-            confidence=None if confidence is None else confidence[indices],
-            indices=indices,
-        )
-        return display.plot(figure, n_cols=n_cols)
-
-    def plot(self, figure: Any = None, *, n_cols: int = 5) -> PredictionGridDisplay:
-        """Draw the images.
-
-        Parameters
-        ----------
-        figure : matplotlib.figure.Figure, matplotlib.figure.SubFigure or None, default=None
-            Figure to draw in; None creates one.
-        n_cols : int, default=5
-            Number of columns.
-
-        Returns
-        -------
-        PredictionGridDisplay
-            The display itself.
-        """
-        captions, colors = zip(*map(self._caption, range(len(self.images))), strict=True)
-        self.figure_, self.axes_ = draw_grid(
-            self.images, captions, figure, n_cols, "PredictionGridDisplay", colors
-        )
-        return self
-
-    def _caption(self, number):
-        """Return the lines above an image, as many for each, and their color."""
-        predicted, color = self.y_pred[number], "black"
-        lines = [("predicted", predicted)]
-        if self.y_true is not None:
-            true = self.y_true[number]
-            lines.append(("true", true))
-            color = _RIGHT if predicted == true else _WRONG
-        if self.confidence is not None:
-            lines.append(("confidence", f"{self.confidence[number]:.0%}"))
-        return lines, color
+            certain = y_proba[indices].max(axis=1, initial=0)
+            indices = indices[np.argsort(-certain, kind="stable")]
+        indices, captions, colors = indices[:max_images], [], []
+        for index in indices:
+            predicted, probability = y_pred[index], dict(zip(labels, y_proba[index], strict=True))
+            ordered = [labels[code] for code in np.argsort(-y_proba[index], kind="stable")]
+            others = [name for name in ordered if name != predicted][: top_k - 1]
+            lines, color = [("predicted", predicted), *(("then", name) for name in others)], "black"
+            if y_true is not None:
+                lines.insert(0, ("true", y_true[index]))
+                color = _RIGHT if predicted == y_true[index] else _WRONG
+            colors.append(color)
+            captions.append(
+                [
+                    (what, name, f"{probability[name]:.0%}" if name in probability else "")
+                    for what, name in lines
+                ]
+            )
+        shown = [thumbnail(images[index]) for index in indices]
+        options = {"indices": indices, "colors": colors, "n_cols": n_cols}
+        return cls(images=shown, captions=captions, **options).plot(figure)

@@ -29,10 +29,10 @@ def rank_backbones(
     metric: Callable = accuracy_score,
     **embedder: Any,
 ) -> Any:
-    """Rank backbones by how well a linear model on their embeddings generalizes.
+    """Rank backbones by the leave-one-out score of a ridge regression on class indicators.
 
-    Each score is the leave-one-out score of a ridge regression on class indicators. It has a closed
-    form, so that nothing is trained in folds. The embeddings stay in the cache for what follows.
+    The score has a closed form, so that nothing is trained in folds. The embeddings stay in the
+    cache for what follows.
 
     Parameters
     ----------

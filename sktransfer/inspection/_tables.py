@@ -34,14 +34,13 @@ def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
         One row for each image, in order, with the columns ``path`` (None for an image in memory),
         ``predicted``, ``probability``, ``predicted_2``, ``probability_2``, and so on.
     """
-    pandas = import_optional("pandas", "report", "prediction_table")
-    probabilities = np.asarray(model.predict_proba(X))
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    columns = {"path": [image_name(image) for image in check_images(X)]}
+    pandas, paths, found = _probabilities(model, X, "prediction_table")
+    values, columns = found.to_numpy(), {"path": paths}
+    order = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
     for rank, codes in enumerate(order.T, start=1):
         suffix = f"_{rank}" if rank > 1 else ""
-        columns[f"predicted{suffix}"] = model.classes_[codes]
-        columns[f"probability{suffix}"] = probabilities[np.arange(len(codes)), codes]
+        columns[f"predicted{suffix}"] = found.columns[codes]
+        columns[f"probability{suffix}"] = values[np.arange(len(codes)), codes]
     return pandas.DataFrame(columns).rename_axis("index")
 
 
@@ -50,10 +49,8 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
 
     Parameters
     ----------
-    model : classifier
-        A fitted classifier of images with ``predict_proba``.
-    X : array-like of images
-        Images, see :func:`~sktransfer.images.check_images`.
+    model, X
+        See :func:`prediction_table`.
     y : array-like of shape (n_samples,)
         True classes.
     errors_only : bool, default=True
@@ -66,18 +63,18 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
         ``probability`` (of the predicted class) and ``loss`` (minus the logarithm of the
         probability of the true class), sorted by loss. The index is the row of the image in `X`.
     """
-    pandas = import_optional("pandas", "report", "error_table")
+    pandas, paths, found = _probabilities(model, X, "error_table")
     y = column_or_1d(y)
-    table = prediction_table(model, X, top_k=1)
-    check_consistent_length(table, y)
-    probabilities = np.asarray(model.predict_proba(X))
-    codes = pandas.Index(model.classes_).get_indexer(y)
+    check_consistent_length(paths, y)
+    codes, values = found.columns.get_indexer(y), found.to_numpy()
     # A class that the model does not know has probability 0.
-    of_true = np.where(codes >= 0, probabilities[np.arange(len(y)), codes], 0)
-    table.insert(1, "true", y)
-    table["loss"] = -np.log(np.maximum(of_true, np.finfo(probabilities.dtype).eps))
+    of_true = np.where(codes >= 0, values[np.arange(len(y)), codes], 0)
+    columns = {"path": paths, "true": y, "predicted": found.idxmax(axis=1)}
+    columns |= {"probability": found.max(axis=1)}
+    columns |= {"loss": -np.log(np.maximum(of_true, np.finfo(values.dtype).eps))}
+    table = pandas.DataFrame(columns).rename_axis("index")
     if errors_only:
-        table = table[table["predicted"].to_numpy() != y]
+        table = table[table["true"] != table["predicted"]]
     return table.sort_values("loss", ascending=False, kind="stable")
 
 
@@ -88,10 +85,8 @@ def submission_table(
 
     Parameters
     ----------
-    model : classifier
-        A fitted classifier of images with ``predict_proba``.
-    X : array-like of images
-        Images, see :func:`~sktransfer.images.check_images`.
+    model, X
+        See :func:`prediction_table`.
     id_column : str, default="id"
         Name of the first column.
     ids : array-like of shape (n_samples,) or None, default=None
@@ -118,8 +113,7 @@ def submission_table(
     0  1  0.5  0.5
     1  2  0.5  0.5
     """
-    pandas = import_optional("pandas", "report", "submission_table")
-    paths = [image_name(image) for image in check_images(X)]
+    _, paths, table = _probabilities(model, X, "submission_table")
     if ids is None and None in paths:
         raise ValueError(
             f"X[{paths.index(None)}] is an image in memory, which has no file name for the column "
@@ -127,9 +121,15 @@ def submission_table(
         )
     ids = [Path(path).stem for path in paths] if ids is None else np.asarray(ids)
     check_consistent_length(paths, ids)
-    table = pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
     table.insert(0, id_column, ids)
     return table
+
+
+def _probabilities(model, X, needed_by):
+    """Return pandas, the paths of images and a data frame with one column for each class."""
+    pandas = import_optional("pandas", "report", needed_by)
+    paths = [image_name(image) for image in check_images(X)]
+    return pandas, paths, pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
 
 
 def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> Any:
@@ -156,8 +156,8 @@ def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> Any:
     pandas = import_optional("pandas", "report", "confused_pairs")
     check_consistent_length(y_true, y_pred)
     pairs = pandas.DataFrame({"true": column_or_1d(y_true), "predicted": column_or_1d(y_pred)})
-    table = pairs.groupby(["true", "predicted"]).size().reset_index(name="count")
+    table = pairs.value_counts(sort=False).reset_index(name="count")
     table["fraction"] = table["count"] / table.groupby("true")["count"].transform("sum")
-    table = table[table["true"] != table["predicted"]]
     order = ["count", "fraction"]
+    table = table[table["true"] != table["predicted"]]
     return table.sort_values(order, ascending=False, kind="stable", ignore_index=True)

@@ -8,7 +8,15 @@ from sktransfer import HeadClassifier, make_transfer_pipeline
 from sktransfer.datasets import make_shapes
 from sktransfer.exceptions import SmallValidationWarning
 
-SMALL = {"image_size": 32, "engine": "torch", "cache": None}
+SMALL = {"image_size": 32, "cache": None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_runs_the_networks():
+    """OpenVINO would convert a network in almost every test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sktransfer._engine._runtime.has_openvino", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Duplicates: exact and near copies, groups, and pairs across splits."""
 
-from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -14,10 +13,6 @@ from sktransfer.exceptions import ImageReadWarning
 from sktransfer.inspection import find_duplicates
 
 pytest.importorskip("pandas")
-
-# The default, run by torch: OpenVINO would convert the network in each test.
-SMALL = ImageEmbedder(image_size=64, engine="torch", on_error="nan")
-find = partial(find_duplicates, embedder=SMALL)
 
 
 def textures(n_images, side=80):
@@ -48,12 +43,14 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_is_found(images, kind):
-    found = find([*images, COPIES[kind](images[17])])
-    assert found.pairs[["first", "second"]].to_numpy().tolist() == [[17, 60]]
-    assert found.pairs["exact"].tolist() == [kind == "exact"]
-    assert found.groups[17] == found.groups[60]
+def test_copies_are_found(images):
+    copies = [copy(images[row]) for row, copy in enumerate(COPIES.values(), start=17)]
+    found = find_duplicates([*images, *copies])
+    pairs = sorted(found.pairs[["first", "second"]].to_numpy().tolist())
+    assert pairs == [[17, 60], [18, 61], [19, 62], [20, 63], [21, 64]]
+    assert found.pairs["exact"].tolist() == [True, False, False, False, False]
+    assert found.pairs["distance"].is_monotonic_increasing
+    np.testing.assert_array_equal(found.groups[60:], found.groups[17:22])
     assert len(np.unique(found.groups)) == 60
 
 
@@ -63,23 +60,23 @@ def test_different_images_are_no_duplicates(images):
 
 
 def test_only_exact_copies_are_asked_for(images):
-    found = find([*images, images[3], images[5][:, ::-1], images[3]], threshold=0)
+    found = find_duplicates([*images, images[3], images[5][:, ::-1], images[3]], threshold=0)
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [[3, 60], [3, 62]]
     assert (found.pairs["distance"] == 0).all()
 
 
 def test_pairs_across_splits(images):
     X = [*images, images[3], images[5][:, ::-1]]
-    found = find(X, splits=["train"] * 5 + ["test"] * 55 + ["test", "test"])
+    found = find_duplicates(X, splits=["train"] * 5 + ["test"] * 55 + ["test", "test"])
     crosses = dict(zip(found.pairs["second"], found.pairs["crosses"], strict=True))
     assert crosses == {60: True, 61: False}
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        find(X, splits=["train"])
+        find_duplicates(X, splits=["train"])
 
 
 def test_copies_of_copies_are_one_group(images):
     mirrored = images[5][:, ::-1]
-    groups = find([*images, mirrored, jpeg(mirrored), images[5]]).groups
+    groups = find_duplicates([*images, mirrored, jpeg(mirrored), images[5]]).groups
     assert len({groups[row] for row in (5, 60, 61, 62)}) == 1
 
 
@@ -87,7 +84,7 @@ def test_groups_go_into_a_splitter(images):
     X = [*images, *map(jpeg, images[:20])]
     y = np.arange(80) % 2
     y[60:] = y[:20]
-    groups = find(X).groups
+    groups = find_duplicates(X).groups
     assert (groups[60:] == groups[:20]).all()
     for train, test in StratifiedGroupKFold(4).split(X, y, groups):
         assert not set(groups[train]) & set(groups[test])
@@ -98,7 +95,7 @@ def test_paths_are_named_and_other_files_with_the_same_content_are_exact(images,
     for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels).save(path)
     (tmp_path / "copy.png").write_bytes((tmp_path / "8.png").read_bytes())
-    pairs = find([*paths, str(tmp_path / "copy.png")]).pairs
+    pairs = find_duplicates([*paths, str(tmp_path / "copy.png")]).pairs
     assert pairs.loc[0, ["first_path", "second_path"]].tolist() == [
         paths[8],
         str(tmp_path / "copy.png"),
@@ -110,21 +107,21 @@ def test_an_unreadable_image_stands_alone(images, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"not an image")
     X = [*images, str(tmp_path / "broken.jpg"), str(tmp_path / "gone.jpg"), jpeg(images[9])]
     with pytest.warns(ImageReadWarning, match="2 of 63 images"):
-        found = find(X)
+        found = find_duplicates(X)
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [[9, 62]]
 
 
 @pytest.mark.parametrize("n_images", [1, 2])
 def test_a_pair_of_images_has_no_neighborhood(images, n_images):
-    found = find(images[:n_images])
+    found = find_duplicates(images[:n_images])
     assert found.pairs.empty and found.groups.tolist() == list(range(n_images))
 
 
 def test_an_embedder_of_ones_own():
     X = make_shapes(40, random_state=0).data
-    embedder = ImageEmbedder("tiny_resnet", image_size=32, engine="torch", cache=None)
-    found = find([*X, X[7]], embedder=embedder, threshold=1e-6)
+    embedder = ImageEmbedder("tiny_resnet", image_size=32, cache=None)
+    found = find_duplicates([*X, X[7]], embedder=embedder, threshold=1e-6)
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [[7, 40]]
     views = embedder.set_params(augmentation="flip", n_views=2)
-    found = find([*X, X[7][:, ::-1]], embedder=views, threshold=1e-3)
+    found = find_duplicates([*X, X[7][:, ::-1]], embedder=views, threshold=1e-3)
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [[7, 40]]

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -13,13 +14,12 @@ from sktransfer import (
     HeadClassifier,
     TrainingHistoryDisplay,
     make_transfer_pipeline,
-    make_transfer_stack,
 )
 from sktransfer.exceptions import MissingExtraError
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
-SMALL = {"image_size": 32, "engine": "torch", "cache": None}
+SMALL = {"image_size": 32, "cache": None}
 
 
 def test_curves_of_a_head(stopped):
@@ -45,9 +45,10 @@ def test_another_metric_in_axes_of_ones_own(stopped):
     display = TrainingHistoryDisplay.from_estimator(
         stopped, metric="accuracy", ax=ax, line_kw={"linewidth": 3}
     )
-    assert list(display.curves) == ["train_accuracy", "valid_accuracy"] and display.ax_ is ax
+    assert [line.get_label() for line in display.lines_] == ["training", "validation"]
+    assert display.ax_ is ax and ax.get_ylabel() == "accuracy"
     assert display.lines_[0].get_linewidth() == 3
-    other = display.plot()  # what was kept is drawn again
+    other = display.plot()  # the history is drawn again
     assert other is display and display.ax_ is not ax
 
 
@@ -63,7 +64,7 @@ def wrapped(shapes):
 def test_a_history_is_found_in_what_wraps_it(shapes):
     for what, model in wrapped(shapes):
         display = TrainingHistoryDisplay.from_estimator(model.fit(shapes.data, shapes.target))
-        assert list(display.curves) == ["train_loss"], what
+        assert [line.get_label() for line in display.lines_] == ["training"], what
 
 
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
@@ -71,34 +72,32 @@ def test_curves_of_a_fine_tuned_network(shapes):
     model = FineTuneClassifier(
         early_stopping=True, validation_fraction=0.2, max_epochs=2, random_state=0, **SMALL
     ).fit(shapes.data, shapes.target)
-    display = TrainingHistoryDisplay.from_estimator(model)
-    assert display.epochs.tolist() == [row["epoch"] for row in model.history_]
-    assert display.epochs[0] == 0 and np.isfinite(display.curves["valid_loss"]).all()
-    display = TrainingHistoryDisplay.from_estimator(model, metric="accuracy")
-    assert display.curves["valid_accuracy"].max() <= 1
+    _, validation = TrainingHistoryDisplay.from_estimator(model).lines_
+    assert validation.get_xdata().tolist() == [row["epoch"] for row in model.history_]
+    assert validation.get_xdata()[0] == 0 and np.isfinite(validation.get_ydata()).all()
+    _, validation = TrainingHistoryDisplay.from_estimator(model, metric="accuracy").lines_
+    assert validation.get_ydata().max() <= 1
 
 
-def test_no_such_history(stopped, shapes):
+def test_no_such_history(stopped):
     with pytest.raises(ValueError, match=r"no metric 'f1', only .*valid_loss"):
         TrainingHistoryDisplay.from_estimator(stopped, metric="f1")
     with pytest.raises(ValueError, match="empty"):
-        TrainingHistoryDisplay.from_history([])
+        TrainingHistoryDisplay([]).plot()
     with pytest.raises(NotFittedError):
         TrainingHistoryDisplay.from_estimator(make_transfer_pipeline())
     with pytest.raises(TypeError, match="got LogisticRegression"):
         TrainingHistoryDisplay.from_estimator(LogisticRegression())
-    stack = make_transfer_stack(
-        ["tiny_mobilenet", "tiny_resnet"], LogisticRegression(), cv=2, **SMALL
-    ).fit(shapes.data, shapes.target)
+    stack = StackingClassifier([("tiny_mobilenet", LogisticRegression())], cv=2)
     with pytest.raises(TypeError, match=r"named_estimators_\['tiny_mobilenet'\]"):
-        TrainingHistoryDisplay.from_estimator(stack)
+        TrainingHistoryDisplay.from_estimator(stack.fit(np.eye(8), [0, 1] * 4))
 
 
 def test_axes_of_ones_own_keep_their_ticks():
     _, ax = plt.subplots()
     ax.set_xscale("log")
     rows = [{"epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2, 3)]
-    TrainingHistoryDisplay.from_history(rows, ax=ax)
+    TrainingHistoryDisplay(rows).plot(ax)
     assert ax.get_xscale() == "log"
 
 

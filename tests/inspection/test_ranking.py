@@ -14,7 +14,7 @@ from sktransfer.inspection import rank_backbones
 
 pytest.importorskip("pandas")
 
-SMALL = {"image_size": 32, "engine": "torch"}
+SMALL = {"image_size": 32}
 
 
 class MeanColor(TransformerMixin, BaseEstimator):
@@ -35,14 +35,14 @@ def shapes():
 
 def test_the_best_comes_first(shapes):
     backbones = [("color", MeanColor()), "tiny_mobilenet", ("small", "tiny_resnet")]
-    table = rank_backbones(shapes.data, shapes.target, backbones, image_size=64, engine="torch")
+    table = rank_backbones(shapes.data, shapes.target, backbones, image_size=64)
     assert set(table["backbone"]) == {"color", "tiny_mobilenet", "small"}
     assert table["backbone"].iloc[-1] == "color" and table["n_features"].iloc[-1] == 3
     assert table["score"].is_monotonic_decreasing and table["score"].iloc[0] > 0.8
 
 
 def test_the_score_is_that_of_leaving_one_out(shapes):
-    embedder = ImageEmbedder(image_size=32, engine="torch")
+    embedder = ImageEmbedder(image_size=32)
     table = rank_backbones(shapes.data, shapes.target, [embedder])
     assert table["backbone"].tolist() == ["ImageEmbedder"]
     rows = StandardScaler().fit_transform(embedder.fit_transform(shapes.data))

@@ -46,9 +46,7 @@ def test_embedder_is_frozen(backbone):
 
 @pytest.mark.parametrize("n_unfrozen", [1, 3])
 def test_fine_tuned_classifier_shows_what_was_tuned(shapes, backbone, n_unfrozen):
-    model = FineTuneClassifier(
-        trainable_stages=n_unfrozen, max_epochs=1, engine="torch", cache=None
-    )
+    model = FineTuneClassifier(trainable_stages=n_unfrozen, max_epochs=1, image_size=32, cache=None)
     model.fit(shapes.data, shapes.target)
     stages = [module for _, module in backbone_stages(backbone)]
     head = n_parameters(model.head_.net_.module_)
@@ -58,9 +56,7 @@ def test_fine_tuned_classifier_shows_what_was_tuned(shapes, backbone, n_unfrozen
 
 
 def test_pipeline_trains_its_head_only(shapes):
-    model = make_transfer_pipeline(
-        head=HeadClassifier(hidden_units=8, max_epochs=1), engine="torch"
-    )
+    model = make_transfer_pipeline(head=HeadClassifier(hidden_units=8, max_epochs=1))
     model.fit(shapes.data, shapes.target)
     found = summary(model, batch_size=3)
     assert found.trainable_params == n_parameters(model[-1].net_.module_)
@@ -95,7 +91,7 @@ def test_other_estimators(estimator, hint):
 
 def test_a_pipeline_with_views_is_that_of_its_head(shapes):
     head = HeadClassifier(max_epochs=1, random_state=0)
-    model = make_transfer_pipeline(head=head, augmentation="flip", n_views=2, cache=None)
+    model = make_transfer_pipeline(head=head, augmentation="flip", n_views=2)
     with pytest.raises(NotFittedError):
         summary(model)
     assert "Linear" in str(summary(model.fit(shapes.data, shapes.target)))
