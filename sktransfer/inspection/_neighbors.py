@@ -58,7 +58,7 @@ class NeighborsDisplay(ImageGridDisplay):
         n_neighbors : int, default=4
             Number of neighbors.
         figure : optional
-            See :meth:`plot`.
+            See :meth:`~sktransfer.inspection.ImageGridDisplay.plot`.
 
         Returns
         -------

@@ -78,7 +78,7 @@ class OcclusionDisplay(ImageGridDisplay):
         n_steps : int, default=12
             Number of places along each side.
         figure : optional
-            See :meth:`plot`.
+            See :meth:`~sktransfer.inspection.ImageGridDisplay.plot`.
 
         Returns
         -------

@@ -117,7 +117,7 @@ class PredictionGridDisplay(ImageGridDisplay):
         n_cols : int, default=4
             Number of columns.
         figure : optional
-            See :meth:`plot`.
+            See :meth:`~sktransfer.inspection.ImageGridDisplay.plot`.
 
         Returns
         -------
