@@ -12,7 +12,7 @@ from . import (
     pipelines,
 )
 from .augmentation import MultiViewClassifier
-from .backbones import list_backbones
+from .backbones import list_backbones, recommended_backbones
 from .cache import cache_info, clear_cache
 from .embedder import ImageEmbedder
 from .finetuning import FineTuneClassifier
@@ -45,5 +45,6 @@ __all__ = [
     "make_transfer_pipeline",
     "make_transfer_stack",
     "pipelines",
+    "recommended_backbones",
     "summary",
 ]

@@ -160,7 +160,13 @@ def make_transfer_stack(
         raise ValueError(
             f'backbones is {backbones!r}; expected a list such as ["resnet50", "mobilenet_v2"].'
         )
-    branches = [b if isinstance(b, tuple) else (_branch_name(b), b) for b in backbones]
+    branches = []
+    for backbone in backbones:
+        if not isinstance(backbone, tuple):
+            name = backbone if isinstance(backbone, str) else type(backbone).__name__
+            # A name has no double underscore, which nested parameters use.
+            backbone = name.replace(":", "_").replace("__", "_"), backbone
+        branches.append(backbone)
     names = [name for name, _ in branches]
     if len(set(names)) < len(names):
         raise ValueError(
@@ -178,9 +184,3 @@ def make_transfer_stack(
         stack_method=stack_method,
         n_jobs=n_jobs,
     )
-
-
-def _branch_name(backbone):
-    """Return a name without the double underscore of nested parameters."""
-    name = backbone if isinstance(backbone, str) else type(backbone).__name__
-    return name.replace(":", "_").replace("__", "_")

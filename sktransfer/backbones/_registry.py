@@ -74,6 +74,66 @@ def list_backbones(filter: str | None = None, *, license: str | None = None) -> 
     return [name for name in names if filter in name]
 
 
+_CONVNEXT = "timm:convnext_tiny.in12k_ft_in1k"
+_CONVNEXT_BASE = "timm:convnext_base.clip_laion2b_augreg_ft_in12k_in1k"
+_CLIP = "timm:vit_base_patch16_clip_224.laion2b_ft_in12k_in1k"
+_EVA = "timm:eva02_large_patch14_448.mim_m38m_ft_in22k_in1k"
+#: Backbones by device and speed, first with permissive licenses, then with any. The table in
+#: docs/backbones.md has the figures and their sources.
+_RECOMMENDED = {
+    ("cpu", "fast"): (["efficientnet_lite0"], ["efficientnet_lite0"]),
+    ("cpu", "balanced"): (
+        ["efficientnet_lite0", "efficientnet_lite2"],
+        ["efficientnet_lite2", "timm:vit_small_patch16_dinov3"],
+    ),
+    ("cpu", "best"): ([_CONVNEXT, _CLIP], [_CONVNEXT, "timm:vit_base_patch16_dinov3"]),
+    ("cuda", "fast"): ([_CONVNEXT], ["timm:vit_small_patch16_dinov3"]),
+    ("cuda", "balanced"): (
+        [_CLIP, _CONVNEXT_BASE],
+        ["timm:vit_base_patch16_dinov3", _CONVNEXT_BASE],
+    ),
+    ("cuda", "best"): (
+        ["timm:vit_large_patch14_reg4_dinov2", _EVA],
+        ["timm:vit_large_patch16_dinov3", _EVA],
+    ),
+}
+
+
+def recommended_backbones(
+    device: str = "cpu", *, license: str | None = "permissive", speed: str = "balanced"
+) -> list[str]:
+    """Recommend backbones for a stack.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}, default="cpu"
+        Where the backbones run.
+    license : {"permissive"} or None, default="permissive"
+        Which licenses the weights may have, as for :func:`list_backbones`. None allows any, such
+        as that of DINOv3.
+    speed : {"fast", "balanced", "best"}, default="balanced"
+        Whether to prefer speed or accuracy.
+
+    Returns
+    -------
+    list of str
+        Names for :func:`~sktransfer.make_transfer_stack`. They need the extra ``imagenet`` or
+        ``timm``. The user guide lists their accuracy, speed and sources.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import recommended_backbones
+    >>> recommended_backbones()
+    ['efficientnet_lite0', 'efficientnet_lite2']
+    """
+    if (device, speed) not in _RECOMMENDED or license not in ("permissive", None):
+        raise ValueError(
+            'device must be "cpu" or "cuda", license "permissive" or None, and speed "fast", '
+            f'"balanced" or "best"; got {device!r}, {license!r} and {speed!r}.'
+        )
+    return list(_RECOMMENDED[device, speed][license is None])
+
+
 def resolve_backbone(
     backbone: str | nn.Module,
     weights: FilePath | None = "DEFAULT",

@@ -1,11 +1,22 @@
 """Names of backbones, and what can be said of all of them."""
 
+from itertools import product
+from pathlib import Path
+
 import pytest
 import torchvision
 from torch import nn
 
-from sktransfer.backbones import Preprocessing, _registry, list_backbones, resolve_backbone
+from sktransfer.backbones import (
+    Preprocessing,
+    _registry,
+    list_backbones,
+    recommended_backbones,
+    resolve_backbone,
+)
 from sktransfer.exceptions import UnknownBackboneError
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
 
 
 def test_listing_begins_with_the_bundled_ones_and_has_all_of_torchvision():
@@ -43,6 +54,38 @@ def test_listing_by_license_of_timm():
     assert "timm:vit_small_patch16_dinov3" not in names
     assert resolve_backbone("timm:vit_small_patch16_dinov3").license == "dinov3-license"
     assert resolve_backbone("timm:vit_small_patch16_dinov3", None).license is None
+
+
+PRESETS = list(product(("cpu", "cuda"), ("permissive", None), ("fast", "balanced", "best")))
+
+
+@pytest.mark.parametrize(("device", "license", "speed"), PRESETS)
+def test_recommended_backbones_are_offered_under_their_license(device, license, speed):
+    pytest.importorskip("timm")
+    for name in recommended_backbones(device, license=license, speed=speed):
+        assert name in DOCUMENTED
+        if license is not None:
+            base = name.partition(".")[0]
+            assert base.startswith("efficientnet_lite") or base in list_backbones(license=license)
+            if name.startswith("timm:"):
+                assert resolve_backbone(name).license in ("apache-2.0", "mit")
+
+
+RECOMMENDED = sorted(
+    {name for d, lic, s in PRESETS for name in recommended_backbones(d, license=lic, speed=s)}
+)
+
+
+@pytest.mark.parametrize("name", RECOMMENDED)
+def test_recommended_backbones_are_built_with_random_weights(name):
+    """On the meta device, with a run without numbers that gives the width."""
+    pytest.importorskip("timm")
+    assert resolve_backbone(name, None).n_features >= 384
+
+
+def test_unknown_presets_name_those_there_are():
+    with pytest.raises(ValueError, match='"fast", "balanced" or "best"'):
+        recommended_backbones("cpu", speed="slow")
 
 
 def test_licenses_of_torchvision_are_those_of_the_weights():
