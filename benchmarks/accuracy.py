@@ -1,7 +1,8 @@
-"""Test accuracy of the bundled backbones on four data sets, next to raw pixels and random weights.
+"""Test accuracy of two backbones and their stack on four data sets.
 
-    python benchmarks/accuracy.py DATA              # frozen backbones and logistic regression
+    python benchmarks/accuracy.py DATA --baselines  # next to raw pixels and random weights
     python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stacks
+    python benchmarks/accuracy.py DATA --backbones efficientnet_lite0,efficientnet_lite2
 
 DATA contains:
 
@@ -42,7 +43,7 @@ from sktransfer.datasets import load_image_csv, load_image_folder
 from sktransfer.exceptions import RandomWeightsWarning
 from sktransfer.images import check_images, decode_image
 
-BACKBONES = ["tiny_resnet", "tiny_mobilenet"]
+BUNDLED = ["tiny_resnet", "tiny_mobilenet"]
 STRENGTHS = np.logspace(-4, -1, 7)
 N_VIEWS = 4
 
@@ -131,10 +132,9 @@ def tuned():
 
 
 def stack_of(strengths, **views):
-    """The stack of both backbones, with one strength per branch."""
-    stack = make_transfer_stack(
-        BACKBONES, head(), LogisticRegression(max_iter=500), cv=folds(), **views
-    )
+    """The stack of some backbones, with one strength per branch."""
+    final = LogisticRegression(max_iter=500)
+    stack = make_transfer_stack(list(strengths), head(), final, cv=folds(), **views)
     path = "head__estimator" if views else "head"
     return stack.set_params(
         **{f"{name}__{path}__logisticregression__C": C for name, C in strengths.items()}
@@ -156,39 +156,40 @@ def tuned_views(strengths, combination):
     strengths = {name: C / N_VIEWS for name, C in strengths.items()}
     stack = stack_of(strengths, augmentation="crop", n_views=N_VIEWS).set_params(**combination)
     grids = [
-        {f"{name}__embedder__augmentation": [augmentation] for name in BACKBONES}
+        {f"{name}__embedder__augmentation": [augmentation] for name in strengths}
         for augmentation in ("flip", "crop")
     ]
     return GridSearchCV(stack, grids, cv=folds(), n_jobs=-1)
 
 
-def singles():
+def singles(backbones, baselines):
     """Name and features of every row of the table except the stacks."""
-    yield "raw pixels", RawPixels()
-    for name in BACKBONES:
-        yield f"{name}, random weights", ImageEmbedder(name, weights=None)
-    for name in BACKBONES:
+    if baselines:
+        yield "raw pixels", RawPixels()
+        for name in backbones:
+            yield f"{name}, random weights", ImageEmbedder(name, weights=None)
+    for name in backbones:
         yield name, ImageEmbedder(name)
 
 
-def figures(name, data):
+def figures(name, data, backbones, baselines):
     """Yield (row, cross-validated accuracy, test accuracy, seconds) for one set."""
     train, y_train, test, y_test = data
     strengths = {}
-    for row, features in singles():
+    for row, features in singles(backbones, baselines):
         begun = time.perf_counter()
         search = tuned().fit(features.fit_transform(train), y_train)
         strengths[row] = search.best_params_["logisticregression__C"]
         score = search.score(features.transform(test), y_test)
         yield row, search.best_score_, score, time.perf_counter() - begun
     begun = time.perf_counter()
-    strengths = {backbone: strengths[backbone] for backbone in BACKBONES}
+    strengths = {backbone: strengths[backbone] for backbone in backbones}
     stack = tuned_stack(strengths).fit(train, y_train)
     yield "stack of both", *scores(stack, test, y_test), time.perf_counter() - begun
     if name in WITH_VIEWS:
         begun = time.perf_counter()
         views = tuned_views(strengths, stack.best_params_).fit(train, y_train)
-        augmentation = views.best_params_[f"{BACKBONES[0]}__embedder__augmentation"]
+        augmentation = views.best_params_[f"{backbones[0]}__embedder__augmentation"]
         row = f'stack of both, {N_VIEWS} views, "{augmentation}"'
         yield row, *scores(views, test, y_test), time.perf_counter() - begun
 
@@ -204,7 +205,7 @@ def ways(seed):
     """Estimator and grid of each way to use the bundled backbones."""
     head = HeadClassifier(random_state=seed)
     views = {"augmentation": "crop", "n_views": N_VIEWS, "random_state": seed}
-    backbones = {"embedder__backbone": BACKBONES}
+    backbones = {"embedder__backbone": BUNDLED}
     return {
         "frozen": (make_transfer_pipeline(head=head), backbones),
         "frozen, with views": (
@@ -213,10 +214,10 @@ def ways(seed):
         ),
         "fine-tuned": (
             FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed),
-            {"backbone": BACKBONES[1:], "trainable_stages": [1, 3]},
+            {"backbone": BUNDLED[1:], "trainable_stages": [1, 3]},
         ),
-        "stack of both": (make_transfer_stack(BACKBONES, head), {}),
-        "stack of both, with views": (make_transfer_stack(BACKBONES, head, **views), {}),
+        "stack of both": (make_transfer_stack(BUNDLED, head), {}),
+        "stack of both, with views": (make_transfer_stack(BUNDLED, head, **views), {}),
     }
 
 
@@ -276,6 +277,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--backbones", default=",".join(BUNDLED))
+    parser.add_argument("--baselines", action="store_true", help="raw pixels, random weights")
     parser.add_argument("--ways", action="store_true", help="compare views, fine-tuning and stacks")
     parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
@@ -286,7 +289,8 @@ def main():
     print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
         data = SETS[name](args.data)
-        for row, cv_score, test_score, seconds in figures(name, data):
+        rows = figures(name, data, args.backbones.split(","), args.baselines)
+        for row, cv_score, test_score, seconds in rows:
             print(
                 f"| {name} ({len(data[0])} + {len(data[2])}) | {row} | {cv_score:.1%} "
                 f"| {test_score:.1%} | {seconds:.0f} |",
