@@ -14,6 +14,7 @@ import pytest
 import sklearn
 import torch
 from counting import CountingBackbone, n_seen
+from image_data import encode, smooth_pixels
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -147,6 +148,17 @@ def test_a_rows_bits_depend_on_its_image_alone(backbone, engine, images):
     assert (embed([7]) == rows[7]).all()
     assert (embed([3, 7, 7, 1]) == rows[[3, 7, 7, 1]]).all()
     assert (embed(everything, batch_size=1) == rows).all()
+
+
+def test_exact_decoding_is_kept_apart_and_changes_large_jpegs_only():
+    large = smooth_pixels(600, 800)
+    images = [encode(Image.fromarray(p), "JPEG", quality=90) for p in (large, large[::4, ::4])]
+    fast = ImageEmbedder(image_size=32).fit_transform(images)
+    exact = ImageEmbedder(image_size=32, decoding="exact").fit_transform(images)
+    assert (fast[1] == exact[1]).all()
+    assert (fast[0] != exact[0]).any()
+    assert np.corrcoef(fast[0], exact[0])[0, 1] > 0.99
+    assert (ImageEmbedder(image_size=32, cache=None).fit_transform(images) == fast).all()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

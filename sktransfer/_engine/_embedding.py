@@ -161,7 +161,8 @@ def _decode(images, digests, preprocessing, views, max_pixels, item):
     """Return (key, pixels or UnreadableImageError) of the missing views of one image."""
     (index, wanted), frames = item, []
     try:
-        pixels = decode_image(images[index], max_pixels, digests[index])
+        min_side = preprocessing.min_decoded_side
+        pixels = decode_image(images[index], max_pixels, digests[index], min_side)
     except UnreadableImageError as error:
         return [(key, error) for key, _ in wanted]
     for key, number in wanted:

@@ -36,6 +36,9 @@ class Preprocessing:
         How the image is resized, always with antialiasing.
     mean, std : tuple of 3 floats, default=ImageNet's
         The RGB channels, on the scale from 0 to 1, are normalized to ``(x - mean) / std``.
+    decoding : {"fast", "exact"}, default="fast"
+        ``"fast"`` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, as long as it stays at least
+        twice as large as the network needs. ``"exact"`` always decodes all pixels.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple = _IMAGENET_MEAN
     std: tuple = _IMAGENET_STD
+    decoding: str = "fast"
 
     def __post_init__(self):
         if not 1 <= self.image_size <= MAX_IMAGE_SIZE:
@@ -72,6 +76,8 @@ class Preprocessing:
             raise ValueError(
                 f'interpolation must be "bilinear" or "bicubic", got {self.interpolation!r}.'
             )
+        if self.decoding not in ("fast", "exact"):
+            raise ValueError(f'decoding must be "fast" or "exact", got {self.decoding!r}.')
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or not all(map(isfinite, values)):
                 raise ValueError(f"{name} must be three finite numbers, got {values}.")
@@ -96,6 +102,13 @@ class Preprocessing:
             resize_size = max(1, round(resize_size * image_size / self.image_size))
         return replace(self, image_size=int(image_size), resize_size=resize_size)
 
+    @property
+    def min_decoded_side(self) -> int | None:
+        """Shorter side that a decoded image must keep, in pixels; None if it is decoded exactly."""
+        if self.decoding == "exact":
+            return None
+        return 2 * (self.resize_size or self.image_size)
+
     def key(self) -> str:
         """Return a string that is equal only for equal preprocessing.
 
@@ -105,7 +118,8 @@ class Preprocessing:
         """
         how = "squash" if self.resize_size is None else f"resize={self.resize_size}"
         mean, std = (",".join(repr(float(v)) for v in values) for values in (self.mean, self.std))
-        return f"size={self.image_size};{how};{self.interpolation};mean={mean};std={std}"
+        size = f"size={self.image_size};{how};{self.interpolation};decoding={self.decoding}"
+        return f"{size};mean={mean};std={std}"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Decoding one image of any kind to pixels."""
 
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from .._utils._threads import usable_kernels
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS, as_pixel_array, is_path
-from ._diagnosis import diagnose_decoding, too_many_pixels
+from ._diagnosis import HEIC, diagnose_decoding, too_many_pixels
 from ._digests import digest_bytes
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
@@ -37,13 +39,17 @@ _RGB_MODE = 3  # torchvision.io.ImageReadMode.RGB; that module is deprecated, it
 
 @usable_kernels()
 def decode_image(
-    image: Any, max_pixels: int = MAX_PIXELS, expected_digest: bytes | None = None
+    image: Any,
+    max_pixels: int = MAX_PIXELS,
+    expected_digest: bytes | None = None,
+    min_side: int | None = None,
 ) -> torch.Tensor:
     """Decode one image to upright RGB.
 
     EXIF orientation is applied. Gray, palette and CMYK become RGB; 16 bits are scaled to 8; alpha
     is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its first frame. Gray
     and RGB JPEG files are decoded by torchvision, all others by Pillow; the pixels are the same.
+    HEIC, which phones write, needs the extra ``heic``.
 
     Parameters
     ----------
@@ -53,6 +59,9 @@ def decode_image(
         An image with more pixels (height x width) is refused before it is decoded.
     expected_digest : bytes or None, default=None
         Digest of the encoded bytes of a path. If given, a file with other content is refused.
+    min_side : int or None, default=None
+        If given, a JPEG is decoded at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size whose
+        shorter side has at least this many pixels. This takes a fraction of the time.
 
     Returns
     -------
@@ -81,6 +90,8 @@ def decode_image(
             f"expected_digest={expected_digest!r} is a {type(expected_digest).__name__}; pass the "
             "bytes of a digest, or None."
         )
+    if not (min_side is None or (isinstance(min_side, Integral) and min_side >= 1)):
+        raise ValueError(f"min_side={min_side!r}: expected None or a whole number of pixels.")
     data = b""
     try:
         if is_path(image):
@@ -89,10 +100,10 @@ def decode_image(
                 raise UnreadableImageError(
                     "the file changed during the call; do not change it, and run again"
                 )
-            return _decode_encoded(data, max_pixels)
+            return _decode_encoded(data, max_pixels, min_side)
         if isinstance(image, (bytes, bytearray, memoryview)):
             data = bytes(image)
-            return _decode_encoded(data, max_pixels)
+            return _decode_encoded(data, max_pixels, min_side)
         if isinstance(image, Image.Image):
             with quiet_pillow():
                 _check_size(*image.size, max_pixels)
@@ -107,8 +118,10 @@ def decode_image(
         raise UnreadableImageError(diagnose_decoding(error, data, max_pixels)) from error
 
 
-def _decode_encoded(data, max_pixels):
+def _decode_encoded(data, max_pixels, min_side):
     with quiet_pillow():
+        if data[4:12] in HEIC and find_spec("pillow_heif"):
+            import_module("pillow_heif").register_heif_opener()
         header = Image.open(BytesIO(data))
         if header.format in _DRAWING_FORMATS:
             raise UnreadableImageError(
@@ -118,7 +131,10 @@ def _decode_encoded(data, max_pixels):
         pixels, decode_jpeg = None, getattr(torch.ops.image, "decode_jpeg", None)
         # MPO is Pillow's name for a JPEG of several images, as phones write them. Only JPEG: on
         # damaged PNG files torchvision's decoder ends the process, and for WebP it is not faster.
-        if decode_jpeg and header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+        is_jpeg = header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB")
+        if is_jpeg and min_side and min(header.size) >= 2 * min_side:
+            header.draft(None, (min_side, min_side))  # libjpeg computes fewer frequencies
+        elif is_jpeg and decode_jpeg:
             with suppress(RuntimeError):  # Pillow can decode it, or say what is wrong
                 encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 pixels = decode_jpeg(encoded, _RGB_MODE)

@@ -2,11 +2,15 @@
 
 import os
 import stat
+from importlib.util import find_spec
 
 from PIL import Image
 
 from ..exceptions import ImageProblem
 from ._containers import image_name
+
+#: How a HEIC file begins, after its first four bytes.
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1")
 
 _AGAIN = "copy, download or save it again"
 
@@ -71,11 +75,8 @@ def _diagnose_format(data):
         return f"the file is empty (0 bytes); {_AGAIN}"
     if data.startswith(b"version https://git-lfs"):
         return "this is a Git LFS pointer, not the image; run `git lfs pull`"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return (
-            "Pillow alone cannot read HEIC; install pillow-heif and call "
-            "pillow_heif.register_heif_opener(), or save it as JPEG"
-        )
+    if data[4:12] in HEIC and not find_spec("pillow_heif"):
+        return "HEIC needs pillow-heif: pip install 'sktransfer[heic]', or save it as JPEG"
     beginning = data[:40]
     if beginning.isascii() and b"\0" not in beginning:
         return (

@@ -164,6 +164,47 @@ def test_a_torchvision_without_decoders_is_no_loss(rgb, monkeypatch):
     assert torch.equal(decode_image(data), expected)
 
 
+def test_heic_is_read_where_its_extra_is_installed():
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    heif.register_heif_opener()
+    pixels = smooth_pixels(120, 160)
+    decoded = as_array(decode_image(encode(Image.fromarray(pixels), "HEIF", quality=95)))
+    assert np.abs(pixels.astype(int) - decoded).mean() < 3
+
+
+# --- decoding at a fraction of the size --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("min_side", "shape"), [(600, (600, 800)), (299, (300, 400)), (10, (75, 100))]
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(min_side, shape):
+    data = encode(Image.fromarray(smooth_pixels(600, 800)), "JPEG", quality=95)
+    pixels = as_array(decode_image(data, min_side=min_side))
+    assert pixels.shape[:2] == shape
+    reduced = np.asarray(Image.open(BytesIO(data)).resize(shape[::-1], Image.Resampling.BOX))
+    assert np.abs(pixels.astype(int) - reduced).mean() < 1
+
+
+def test_a_fraction_of_a_turned_jpeg_is_upright(rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(rgb.resize((400, 300)), "JPEG", exif=exif)
+    assert decode_image(data, min_side=75).shape == (3, 100, 75)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_other_formats_are_decoded_in_full(format):
+    data = encode(Image.fromarray(smooth_pixels(80, 80)), format)
+    assert decode_image(data, min_side=10).shape == (3, 80, 80)
+
+
+@pytest.mark.parametrize("min_side", [0, -1, 1.5, "10", float("nan")])
+def test_a_min_side_that_is_no_number_of_pixels(min_side):
+    with pytest.raises(ValueError, match="min_side"):
+        decode_image(np.zeros((8, 8)), min_side=min_side)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(rgb, format, orientation):

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -98,13 +99,14 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         (b"this is a letter, not an image", "text, not an image"),
         (b"<!DOCTYPE html><html>", "error page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "sktransfer[heic]"),
         (bytes(range(200, 256)), "does not recognize the format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS is a drawing"),
     ],
     ids=lambda value: value[:12] if isinstance(value, bytes) else None,
 )
-def test_files_that_are_no_image_say_what_they_are(tmp_path, content, reason):
+def test_files_that_are_no_image_say_what_they_are(tmp_path, monkeypatch, content, reason):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     assert reason in reason_of(path)
