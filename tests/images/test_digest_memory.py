@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sktransfer._utils import _stamps
 from sktransfer.cache import clear_cache
@@ -75,6 +76,16 @@ def test_unchanged_files_are_read_once(files, root, reader, where):
     where()
     assert digest_images(files[::-1], root) == first[::-1]
     assert len(reader.read) == 5
+
+
+def test_the_bar_counts_only_files_that_are_read(files, root, monkeypatch, capsys):
+    at_once = lambda **options: tqdm(**options | {"delay": 0})  # noqa: E731
+    monkeypatch.setattr(_digest_memory, "tqdm", at_once)
+    digest_images(files[:2], root)
+    assert capsys.readouterr().err == ""
+    digest_images(files, root, verbose=True)
+    shown = capsys.readouterr().err
+    assert "reading: 100%" in shown and "3/3" in shown
 
 
 def test_a_path_may_be_text_or_relative(files, root, reader, tmp_path, monkeypatch):
