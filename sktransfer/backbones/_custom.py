@@ -31,10 +31,6 @@ def matches(backbone):
     return isinstance(backbone, nn.Module)
 
 
-def license(name):
-    return None
-
-
 def resolve(module, weights, image_size, pooling):
     if weights != "DEFAULT":
         raise ValueError(

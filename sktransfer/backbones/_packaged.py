@@ -69,8 +69,7 @@ def fingerprint(spec):
 def load(spec):
     if spec.weights != "packaged":
         return _timm.load(replace(spec, name=_timm_name(spec.name)))
-    size = spec.preprocessing.image_size
-    network = _timm.create(f"tf_{spec.name}", random=False, image_size=size)
+    network = _timm.create(f"tf_{spec.name}", False, spec.preprocessing.image_size)
     return fill(Headless(network, ()), _file(spec.name), spec.name, partial(_rename, network))
 
 

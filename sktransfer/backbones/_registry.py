@@ -1,10 +1,10 @@
 """The sources of backbones, and which of them knows a backbone.
 
 Each source is a module with the same functions: ``names()`` lists its names, ``license(name)``
-returns the license of the default weights, ``matches(backbone)`` tells whether a name or a module
-belongs to it, ``resolve(backbone, weights, image_size, pooling)`` returns the specification without
-loading anything, ``fingerprint(spec)`` computes the fingerprint again, and ``load(spec)`` returns
-the network with its weights. A source without tokens ignores ``pooling``.
+returns the license of the default weights of one of them, ``matches(backbone)`` tells whether a
+name or a module belongs to it, ``resolve(backbone, weights, image_size, pooling)`` returns the
+specification without loading anything, ``fingerprint(spec)`` computes the fingerprint again, and
+``load(spec)`` returns the network with its weights. A source without tokens ignores ``pooling``.
 """
 
 from __future__ import annotations

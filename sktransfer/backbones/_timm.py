@@ -104,8 +104,7 @@ def load(spec):
     if spec.weights == "pretrained":
         network = _load_pretrained(architecture, spec.preprocessing.image_size)
     else:
-        size = spec.preprocessing.image_size
-        network = create(architecture, random=spec.weights is None, image_size=size)
+        network = create(architecture, spec.weights is None, spec.preprocessing.image_size)
         classifiers = _configuration(architecture).classifier or ()
         classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
         headless = Headless(network, tuple(f"{classifier}." for classifier in classifiers))
