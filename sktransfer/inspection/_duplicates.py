@@ -32,7 +32,10 @@ def find_duplicates(
     """Find images that occur more than once, and pairs that leak from one split to another.
 
     Exact duplicates have the same content. Near duplicates are re-encoded, resized, mirrored or
-    slightly cropped copies, or photographs of the same scene.
+    slightly cropped copies, or photographs of one scene. Their distance is relative to their
+    neighborhoods, as in [1]_: the cosine distance of their embeddings, divided by the geometric
+    mean of the cosine distances from each of them to its 10th neighbor. It is about 1 for unrelated
+    images, on any data set and with any backbone.
 
     Parameters
     ----------
@@ -41,10 +44,9 @@ def find_duplicates(
     splits : array-like of shape (n_samples,) or None, default=None
         Name or number of the split of each image, such as ``"train"`` and ``"test"``.
     embedder : transformer or None, default=None
-        Embeds the images; None uses ``ImageEmbedder(image_size=64, on_error="nan")``, whose small
-        input ignores what compression and resizing change.
+        Embeds the images; None uses ``ImageEmbedder(image_size=64, on_error="nan")``.
     threshold : float, default=0.4
-        Largest relative distance of near duplicates, see Notes. 0 finds exact duplicates only.
+        Largest relative distance of near duplicates. 0 finds exact duplicates only.
 
     Returns
     -------
@@ -60,11 +62,6 @@ def find_duplicates(
 
     Notes
     -----
-    The distance of two images is relative to their neighborhoods, as in [1]_: their cosine
-    distance, divided by the geometric mean of the cosine distances from each of them to its 10th
-    neighbor. It is about 1 for images that are not special to each other, on any data set and with
-    any backbone.
-
     An image with ten or more near duplicates hides them, since they are its neighborhood. An image
     that cannot be read is a group of its own, unless it has the same content as another.
 

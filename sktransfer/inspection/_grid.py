@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import count
 from numbers import Integral
 from textwrap import wrap
 from typing import Any
@@ -43,10 +45,8 @@ class ImageGridDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
-        The figure.
-    axes_ : ndarray of matplotlib.axes.Axes
-        The cells, of shape (n_rows, n_cols); those beyond the last image are hidden.
+    figure_, axes_ : matplotlib.figure.Figure, ndarray of shape (n_rows, n_cols)
+        The figure and its cells; those beyond the last image are hidden.
 
     Examples
     --------
@@ -75,8 +75,7 @@ class ImageGridDisplay:
         X : array-like of images
             Images, see :func:`~sktransfer.images.check_images`.
         y : array-like of shape (n_samples,) or None, default=None
-            Labels. With labels, the sample has one image of each class, then a second one, and so
-            on, and is sorted by class.
+            Labels: the sample has one image of each class, then a second one, and so on.
         max_images : int, default=20
             Maximum number of images.
         random_state : int, RandomState instance or None, default=0
@@ -93,11 +92,9 @@ class ImageGridDisplay:
         indices = check_random_state(random_state).permutation(len(images))
         if y is not None:
             y = column_or_1d(y)
-            turns = np.empty(len(y), int)  # 0 for the first image of a class, 1 for the second
-            for label in np.unique(y):
-                of_class = indices[y[indices] == label]
-                turns[of_class] = np.arange(len(of_class))
-            indices = indices[np.argsort(turns[indices], kind="stable")][:max_images]
+            seen = defaultdict(count)  # 0 for the first image of a class, 1 for the second
+            turns = [next(seen[label]) for label in y[indices]]
+            indices = indices[np.argsort(turns, kind="stable")][:max_images]
             indices = indices[np.argsort(y[indices], kind="stable")]
         indices = indices[:max_images]
         captions = [[("", index if y is None else y[index])] for index in indices]

@@ -30,8 +30,7 @@ def find_label_issues(
 ) -> Any:
     """Find labels that are probably wrong, by cleanlab's confident learning [1]_.
 
-    Every image is classified by a clone of the model that was trained on other images; cleanlab
-    compares the probabilities with the labels.
+    The probabilities of each image come from a clone of the model, trained on other images.
 
     Parameters
     ----------

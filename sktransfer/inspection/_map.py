@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,8 @@ class EmbeddingMapDisplay:
 
     Parameters
     ----------
-    points : ndarray of shape (n_samples, 2)
-        The points.
-    images : list of images
-        The image of each point.
-    y : ndarray of shape (n_samples,) or None, default=None
-        Labels.
+    points, images, y : ndarray of shape (n_samples, 2), list of images, array or None
+        The points, their images and their labels.
 
     Attributes
     ----------
@@ -68,8 +65,7 @@ class EmbeddingMapDisplay:
         Parameters
         ----------
         embedder : transformer
-            Embeds images, such as an :class:`~sktransfer.ImageEmbedder` or ``model[:-1]``; it need
-            not be fitted.
+            Embeds images: an :class:`~sktransfer.ImageEmbedder` or ``model[:-1]``, fitted or not.
         X : array-like of images
             Images, see :func:`~sktransfer.images.check_images`.
         y : array-like of shape (n_samples,) or None, default=None
@@ -111,14 +107,12 @@ class EmbeddingMapDisplay:
         if ax is None:
             _, ax = plt.subplots(figsize=(9, 6), layout="constrained")
         labels = [] if self.y is None else np.unique(self.y)
-        colors = np.full(len(self.points), "#888888")
-        if 0 < len(labels) <= len(_COLORS) * len(_MARKERS):
-            for code, label in enumerate(labels):
-                marker, color = divmod(code, len(_COLORS))
+        colors, styles = np.full(len(self.points), "#888888"), list(product(_MARKERS, _COLORS))
+        if 0 < len(labels) <= len(styles):
+            for label, (marker, color) in zip(labels, styles, strict=False):
                 of_class = self.y == label
-                colors[of_class] = _COLORS[color]
-                style = {"color": _COLORS[color], "marker": _MARKERS[marker], "label": label}
-                ax.scatter(*self.points[of_class].T, s=14, **style)
+                colors[of_class] = color
+                ax.scatter(*self.points[of_class].T, s=14, color=color, marker=marker, label=label)
             ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
         else:
             ax.scatter(*self.points.T, s=14, color=colors)
@@ -129,10 +123,10 @@ class EmbeddingMapDisplay:
         for index in check_random_state(0).permutation(len(places)):
             apart = np.abs(places[drawn] - places[index]).max(axis=1, initial=0)
             if len(drawn) < n_thumbnails and (apart > _SIDE + 4).all():
+                drawn.append(index)
                 image = OffsetImage(thumbnail(self.images[index], _SIDE), zoom=1)
                 frame = {"edgecolor": colors[index], "linewidth": 1.5}
-                point = self.points[index]
-                ax.add_artist(AnnotationBbox(image, point, pad=0.1, bboxprops=frame))
-                drawn.append(index)
+                box = AnnotationBbox(image, self.points[index], pad=0.1, bboxprops=frame)
+                ax.add_artist(box)
         self.ax_, self.figure_ = ax, ax.figure
         return self

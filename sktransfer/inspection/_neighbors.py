@@ -47,14 +47,12 @@ class NeighborsDisplay(ImageGridDisplay):
         Parameters
         ----------
         embedder : transformer
-            Embeds images, such as an :class:`~sktransfer.ImageEmbedder` or ``model[:-1]``; it need
-            not be fitted.
-        X : array-like of images
-            Where to search, see :func:`~sktransfer.images.check_images`.
+            Embeds images: an :class:`~sktransfer.ImageEmbedder` or ``model[:-1]``, fitted or not.
+        X, queries : array-like of images
+            Where to search, and the images whose neighbors are searched, see
+            :func:`~sktransfer.images.check_images`.
         y : array-like of shape (n_samples,) or None, default=None
             Labels of `X`, written above the neighbors.
-        queries : array-like of images
-            Images whose neighbors are searched.
         n_neighbors : int, default=4
             Number of neighbors.
         figure : optional
@@ -74,10 +72,8 @@ class NeighborsDisplay(ImageGridDisplay):
         shown, captions = [], []
         for query, found, far in zip(queries, indices, distances, strict=True):
             shown += [thumbnail(query), *(thumbnail(images[index]) for index in found)]
-            captions += [[("", "query")]]
-            captions += [
-                [("", names[index]), ("similarity", f"{1 - distance:.2f}")]
-                for index, distance in zip(found, far, strict=True)
-            ]
+            similar = [("similarity", f"{1 - distance:.2f}") for distance in far]
+            lines = zip(found, similar, strict=True)
+            captions += [[("", "query")], *([("", names[index]), line] for index, line in lines)]
         options = {"indices": indices, "n_cols": 1 + n_neighbors}
         return cls(images=shown, captions=captions, **options).plot(figure)

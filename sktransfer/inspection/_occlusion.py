@@ -6,10 +6,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import torch
+from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.utils import check_scalar
-from torch.nn.functional import interpolate
 
 from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
@@ -69,7 +68,7 @@ class OcclusionDisplay(ImageGridDisplay):
         Parameters
         ----------
         estimator : classifier
-            A fitted classifier of images with ``predict_proba``: a pipeline, a stack, a search.
+            A fitted classifier of images with ``predict_proba``.
         X : array-like of images
             A few images, see :func:`~sktransfer.images.check_images`. For each, ``n_steps**2``
             copies of at most 320 pixels are predicted and cached like other images.
@@ -109,8 +108,8 @@ class OcclusionDisplay(ImageGridDisplay):
         maps = maps.reshape(-1, _MAP, _MAP)
         shown, captions = [], []
         for image, values, probability, code in zip(images, maps, whole, codes, strict=True):
-            heat = torch.from_numpy(values.clip(0) / max(values.max(), 1e-12))[None, None]
-            heat = interpolate(heat, image.shape[:2], mode="bilinear")[0, 0].numpy()
+            heat = Image.fromarray(np.float32(values.clip(0) / max(values.max(), 1e-12)))
+            heat = np.asarray(heat.resize(image.shape[1::-1], Image.Resampling.BILINEAR))
             color, alpha = matplotlib.colormaps["inferno"](heat)[:, :, :3], 0.8 * heat[:, :, None]
             gray = 0.6 / 255 * image.mean(axis=2, keepdims=True)
             shown.append(np.rint(255 * (gray + alpha * (color - gray))).astype(np.uint8))

@@ -48,12 +48,7 @@ class PredictionGridDisplay(ImageGridDisplay):
         estimator: Any,
         X: Images,
         y: ArrayLike | None = None,
-        *,
-        top_k: int = 3,
-        errors_only: bool = False,
-        max_images: int = 20,
-        n_cols: int = 4,
-        figure: Any = None,
+        **options: Any,
     ) -> PredictionGridDisplay:
         """Predict the classes of images and draw them.
 
@@ -65,19 +60,18 @@ class PredictionGridDisplay(ImageGridDisplay):
             Images, see :func:`~sktransfer.images.check_images`. All of them are predicted.
         y : array-like of shape (n_samples,) or None, default=None
             True classes.
-        top_k, errors_only, max_images, n_cols, figure : optional
-            See :meth:`from_predictions`.
+        **options
+            ``top_k``, ``errors_only``, ``max_images``, ``n_cols`` and ``figure``, see
+            :meth:`from_predictions`.
 
         Returns
         -------
         PredictionGridDisplay
             The display.
         """
-        options = {"top_k": top_k, "errors_only": errors_only, "max_images": max_images}
         if hasattr(estimator, "predict_proba"):
             options |= {"y_proba": estimator.predict_proba(X), "labels": estimator.classes_}
-        y_pred = estimator.predict(X)
-        return cls.from_predictions(X, y, y_pred, n_cols=n_cols, figure=figure, **options)
+        return cls.from_predictions(X, y, estimator.predict(X), **options)
 
     @classmethod
     def from_predictions(
@@ -158,20 +152,16 @@ class PredictionGridDisplay(ImageGridDisplay):
             indices = indices[np.argsort(-certain, kind="stable")]
         indices, captions, colors = indices[:max_images], [], []
         for index in indices:
-            predicted, probability = y_pred[index], dict(zip(labels, y_proba[index], strict=True))
-            ordered = [labels[code] for code in np.argsort(-y_proba[index], kind="stable")]
+            predicted, row = y_pred[index], y_proba[index]
+            ordered = [labels[code] for code in np.argsort(-row, kind="stable")]
             others = [name for name in ordered if name != predicted][: top_k - 1]
             lines, color = [("predicted", predicted), *(("then", name) for name in others)], "black"
             if y_true is not None:
                 lines.insert(0, ("true", y_true[index]))
                 color = _RIGHT if predicted == y_true[index] else _WRONG
+            percent = {name: f"{value:.0%}" for name, value in zip(labels, row, strict=True)}
+            captions.append([(what, name, percent.get(name, "")) for what, name in lines])
             colors.append(color)
-            captions.append(
-                [
-                    (what, name, f"{probability[name]:.0%}" if name in probability else "")
-                    for what, name in lines
-                ]
-            )
         shown = [thumbnail(images[index]) for index in indices]
         options = {"indices": indices, "colors": colors, "n_cols": n_cols}
         return cls(images=shown, captions=captions, **options).plot(figure)

@@ -18,8 +18,6 @@ from ._embedding import embed
 
 __all__ = ["rank_backbones"]
 
-_PENALTIES = np.logspace(0, 6, 13)
-
 
 def rank_backbones(
     X: Images,
@@ -31,8 +29,8 @@ def rank_backbones(
 ) -> Any:
     """Rank backbones by the leave-one-out score of a ridge regression on class indicators.
 
-    The score has a closed form, so that nothing is trained in folds. The embeddings stay in the
-    cache for what follows.
+    The score has a closed form, so that nothing is trained in folds. It is too high for images that
+    have duplicates. The embeddings stay in the cache for what follows.
 
     Parameters
     ----------
@@ -41,13 +39,12 @@ def rank_backbones(
     y : array-like of shape (n_samples,)
         Classes.
     backbones : list of str, torch.nn.Module, transformer or tuple
-        What to rank: backbones as for :class:`~sktransfer.ImageEmbedder`, or transformers of
-        images. A tuple ``(name, backbone)`` gives it a name.
+        Backbones as for :class:`~sktransfer.ImageEmbedder`, or transformers of images. A tuple
+        ``(name, backbone)`` gives it a name.
     metric : callable, default=sklearn.metrics.accuracy_score
         Score to maximize, a function of true and predicted classes.
     **embedder
-        Further parameters of :class:`~sktransfer.ImageEmbedder` for backbones that are not
-        transformers.
+        Further parameters of :class:`~sktransfer.ImageEmbedder`.
 
     Returns
     -------
@@ -55,29 +52,24 @@ def rank_backbones(
         One row for each backbone, best first, with the columns ``backbone``, ``score``,
         ``n_features`` and ``penalty`` (the one with the best score).
 
-    Notes
-    -----
-    Leave-one-out scores are too high where images have duplicates: see :func:`find_duplicates`.
-
     Examples
     --------
     >>> from sktransfer.datasets import make_shapes
     >>> from sktransfer.inspection import rank_backbones
     >>> shapes = make_shapes(n_samples=60, random_state=0)
-    >>> table = rank_backbones(shapes.data, shapes.target, ["tiny_mobilenet", "tiny_resnet"])
-    >>> list(table)
+    >>> list(rank_backbones(shapes.data, shapes.target, ["tiny_mobilenet", "tiny_resnet"]))
     ['backbone', 'score', 'n_features', 'penalty']
     """
     pandas = import_optional("pandas", "report", "rank_backbones")
-    # One column for each class, for RidgeCV: in scikit-learn 1.9, RidgeClassifierCV(scoring=...)
-    # takes the two classes of a binary problem for one.
     classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    # One column for each class: in scikit-learn 1.9, RidgeClassifierCV(scoring=...) takes the two
+    # classes of a binary problem for one.
     targets = np.eye(len(classes))[codes]
+
+    def score(_, predicted, true):
+        return metric(classes[true.argmax(axis=1)], classes[predicted.argmax(axis=1)])
+
     records = []
-
-    def score(_, predictions, targets):
-        return metric(classes[targets.argmax(axis=1)], classes[predictions.argmax(axis=1)])
-
     for backbone in backbones:
         name = backbone if isinstance(backbone, str) else type(backbone).__name__
         if isinstance(backbone, tuple):
@@ -85,7 +77,7 @@ def rank_backbones(
         if not hasattr(backbone, "transform"):
             backbone = ImageEmbedder(backbone, **embedder)
         rows = StandardScaler().fit_transform(embed(backbone, X))
-        ridge = RidgeCV(_PENALTIES, scoring=score).fit(rows, targets)
+        ridge = RidgeCV(np.logspace(0, 6, 13), scoring=score).fit(rows, targets)
         records.append((name, ridge.best_score_, rows.shape[1], ridge.alpha_))
     table = pandas.DataFrame(records, columns=["backbone", "score", "n_features", "penalty"])
     return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)

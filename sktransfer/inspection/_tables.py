@@ -59,9 +59,9 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
     Returns
     -------
     pandas.DataFrame
-        The columns ``path`` (None for an image in memory), ``true``, ``predicted``,
-        ``probability`` (of the predicted class) and ``loss`` (minus the logarithm of the
-        probability of the true class), sorted by loss. The index is the row of the image in `X`.
+        The columns ``path``, ``true``, ``predicted``, ``probability`` (of the predicted class) and
+        ``loss`` (minus the logarithm of the probability of the true class), sorted by loss. The
+        index is the row of the image in `X`.
     """
     pandas, paths, found = _probabilities(model, X, "error_table")
     y = column_or_1d(y)
@@ -69,10 +69,10 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
     codes, values = found.columns.get_indexer(y), found.to_numpy()
     # A class that the model does not know has probability 0.
     of_true = np.where(codes >= 0, values[np.arange(len(y)), codes], 0)
-    columns = {"path": paths, "true": y, "predicted": found.idxmax(axis=1)}
-    columns |= {"probability": found.max(axis=1)}
-    columns |= {"loss": -np.log(np.maximum(of_true, np.finfo(values.dtype).eps))}
-    table = pandas.DataFrame(columns).rename_axis("index")
+    table = pandas.DataFrame({"path": paths, "true": y, "predicted": found.idxmax(axis=1)})
+    table["probability"] = found.max(axis=1)
+    table["loss"] = -np.log(np.maximum(of_true, np.finfo(values.dtype).eps))
+    table = table.rename_axis("index")
     if errors_only:
         table = table[table["true"] != table["predicted"]]
     return table.sort_values("loss", ascending=False, kind="stable")
