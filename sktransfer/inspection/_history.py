@@ -69,10 +69,8 @@ class TrainingHistoryDisplay:
         estimator : HeadClassifier, FineTuneClassifier, or a model around one of them
             The model around it may be a pipeline that ends with it, a search (its best estimator
             is used) or any other estimator with an ``estimator_``.
-        metric : str, default="loss"
-            See the class.
-        ax, line_kw : optional
-            See :meth:`plot`.
+        metric, ax, line_kw : optional
+            See the class and :meth:`plot`.
 
         Returns
         -------
@@ -81,10 +79,8 @@ class TrainingHistoryDisplay:
 
         Raises
         ------
-        TypeError
-            If the estimator has no history.
-        ValueError
-            If the history does not have the metric.
+        TypeError, ValueError
+            If the estimator has no history, or its history does not have the metric.
         """
         model = _find_trained(estimator)
         display = cls(model.history_, metric=metric, best_epoch=model.best_epoch_)

@@ -41,7 +41,7 @@ def find_label_issues(
     y : array-like of shape (n_samples,)
         Labels.
     cv : int, cross-validation generator or iterable, default=5
-        How the images are split, see :func:`~sklearn.model_selection.cross_val_predict`.
+        See :func:`~sklearn.model_selection.cross_val_predict`.
     groups : array-like of shape (n_samples,) or None, default=None
         Groups that stay together in a split, such as ``find_duplicates(X).groups``: the copy of a
         wrongly labeled image would confirm the label. An int `cv` then stands for

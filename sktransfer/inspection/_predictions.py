@@ -94,10 +94,9 @@ class PredictionGridDisplay(ImageGridDisplay):
         ----------
         X : array-like of images
             Images, see :func:`~sktransfer.images.check_images`.
-        y_true : array-like of shape (n_samples,) or None
-            True classes.
-        y_pred : array-like of shape (n_samples,)
-            Predicted classes, such as those of :func:`sklearn.model_selection.cross_val_predict`.
+        y_true, y_pred : array-like of shape (n_samples,)
+            True classes or None; predicted classes, such as those of
+            :func:`sklearn.model_selection.cross_val_predict`.
         y_proba : array-like of shape (n_samples, n_classes) or None, default=None
             Probabilities.
         labels : array-like of shape (n_classes,) or None, default=None
@@ -106,10 +105,8 @@ class PredictionGridDisplay(ImageGridDisplay):
             Number of predicted classes above each image, if `y_proba` is given.
         errors_only : bool, default=False
             Whether to draw wrong predictions only, the most probable ones first.
-        max_images : int, default=20
-            Maximum number of images.
-        n_cols : int, default=4
-            Number of columns.
+        max_images, n_cols : int, default=20 and 4
+            Maximum number of images, and number of columns.
         figure : optional
             See :meth:`~sktransfer.inspection.ImageGridDisplay.plot`.
 
@@ -144,10 +141,8 @@ class PredictionGridDisplay(ImageGridDisplay):
                 raise ValueError("errors_only=True needs the true classes: pass y.")
             indices = np.flatnonzero(y_true != y_pred)
             if not len(indices):
-                raise ValueError(
-                    f"All {len(y_pred)} predictions are right: there is nothing to draw with "
-                    "errors_only=True."
-                )
+                count = len(y_pred)
+                raise ValueError(f"All {count} predictions are right: pass errors_only=False.")
             certain = y_proba[indices].max(axis=1, initial=0)
             indices = indices[np.argsort(-certain, kind="stable")]
         indices, captions, colors = indices[:max_images], [], []
