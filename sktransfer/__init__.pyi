@@ -11,12 +11,12 @@ from . import (
     inspection,
     pipelines,
 )
-from .augmentation import MultiViewClassifier
+from .augmentation import MultiViewClassifier, MultiViewRegressor
 from .backbones import list_backbones, recommended_backbones
 from .cache import cache_info, clear_cache
 from .embedder import ImageEmbedder
 from .finetuning import FineTuneClassifier
-from .heads import HeadClassifier
+from .heads import HeadClassifier, HeadRegressor
 from .inspection import PredictionGridDisplay, TrainingHistoryDisplay, summary
 from .pipelines import make_transfer_pipeline, make_transfer_stack
 
@@ -25,8 +25,10 @@ __version__: str
 __all__ = [
     "FineTuneClassifier",
     "HeadClassifier",
+    "HeadRegressor",
     "ImageEmbedder",
     "MultiViewClassifier",
+    "MultiViewRegressor",
     "PredictionGridDisplay",
     "TrainingHistoryDisplay",
     "augmentation",

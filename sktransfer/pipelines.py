@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator, clone
-from sklearn.ensemble import StackingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.ensemble import StackingClassifier, StackingRegressor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from .augmentation import MultiViewClassifier
+from .augmentation import MultiViewClassifier, MultiViewRegressor
 from .embedder import ImageEmbedder
-from .heads import HeadClassifier
+from .heads import HeadClassifier, HeadRegressor
 
 __all__ = ["make_transfer_pipeline", "make_transfer_stack"]
 
@@ -28,14 +28,15 @@ def make_transfer_pipeline(
     verbose: int = 0,
     **embedder: Any,
 ) -> Pipeline:
-    """Make a pipeline that embeds images and classifies the embeddings.
+    """Make a pipeline that embeds images and predicts from the embeddings.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="tiny_mobilenet"
         The frozen network, as for :class:`~sktransfer.ImageEmbedder`.
-    head : classifier or None, default=None
-        Any scikit-learn classifier; it is cloned. None is ``HeadClassifier()``.
+    head : classifier, regressor or None, default=None
+        Any scikit-learn classifier or regressor, such as ``HeadRegressor()``; it is cloned. None
+        is ``HeadClassifier()``.
     augmentation : str, torch.nn.Module or None, default=None
         What makes the views of an image, such as ``"crop"``.
     n_views : int, default=1
@@ -43,7 +44,7 @@ def make_transfer_pipeline(
     n_test_views : int or None, default=None
         Number of views whose predictions are averaged; None for `n_views`.
     verbose : int, default=0
-        1 shows progress bars, of the embedder and of each `HeadClassifier` that trains.
+        1 shows progress bars, of the embedder and of each head that trains.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, such as ``weights``,
         ``image_size`` or ``cache``.
@@ -53,9 +54,9 @@ def make_transfer_pipeline(
     sklearn.pipeline.Pipeline
         With the steps ``"embedder"`` and ``"head"``, so that a grid names ``embedder__backbone``
         and ``head__hidden_units``. With several views, the second step is a
-        :class:`~sktransfer.MultiViewClassifier` around the head, and a grid names
-        ``head__estimator__hidden_units``. A head that contains a `MultiViewClassifier`, such as a
-        search around one, stays as it is.
+        :class:`~sktransfer.MultiViewClassifier` or :class:`~sktransfer.MultiViewRegressor` around
+        the head, and a grid names ``head__estimator__hidden_units``. A head that contains one of
+        these, such as a search around one, stays as it is.
 
     Raises
     ------
@@ -77,11 +78,11 @@ def make_transfer_pipeline(
     head = HeadClassifier() if head is None else clone(head)
     parts = [head, *head.get_params(deep=True).values()]
     for part in parts:
-        if isinstance(part, HeadClassifier) and not part.verbose:
+        if isinstance(part, (HeadClassifier, HeadRegressor)) and not part.verbose:
             part.verbose = verbose
     if n_views != 1 or n_test_views not in (None, 1):
-        if not any(isinstance(part, MultiViewClassifier) for part in parts):
-            head = MultiViewClassifier(head)
+        if not any(isinstance(part, (MultiViewClassifier, MultiViewRegressor)) for part in parts):
+            head = MultiViewRegressor(head) if is_regressor(head) else MultiViewClassifier(head)
     elif augmentation is not None:
         raise ValueError(
             f"augmentation={augmentation!r} has no effect on one view of each image. Pass the "
@@ -105,19 +106,20 @@ def make_transfer_stack(
     n_jobs: int | None = None,
     verbose: int = 0,
     **embedder: Any,
-) -> StackingClassifier:
-    """Make a stack of several backbones: a pipeline for each, and a classifier of their outputs.
+) -> StackingClassifier | StackingRegressor:
+    """Make a stack of several backbones: a pipeline for each, and an estimator on their outputs.
 
     Parameters
     ----------
     backbones : list of str or torch.nn.Module
         Frozen networks, one for each branch, as for :class:`~sktransfer.ImageEmbedder`. A tuple
         ``(name, backbone)`` names the branch.
-    head : classifier or None, default=None
+    head : classifier, regressor or None, default=None
         Head of each branch; it is cloned. None is ``HeadClassifier()``.
-    final_estimator : classifier or None, default=None
+    final_estimator : classifier, regressor or None, default=None
         Trains on the heads' outputs for images that they were not trained on. None is a logistic
-        regression.
+        regression (an `MLPClassifier` without hidden layers, which takes several labels per image
+        too), or ridge regression for regressors.
     cv : int, cross-validation generator or iterable, default=5
         How these outputs are made, see :class:`~sklearn.ensemble.StackingClassifier`. Each backbone
         embeds each image once, whatever the number of folds.
@@ -128,19 +130,20 @@ def make_transfer_stack(
     n_test_views : int or None, default=None
         Number of views over which the outputs of a head are averaged; None for `n_views`.
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
-        Which output of the heads is stacked; ``"decision_function"`` stacks logits.
+        Which output of the heads is stacked; ``"decision_function"`` stacks logits. Predictions
+        are what regressors have.
     n_jobs : int or None, default=None
         Number of branches and folds that are fitted at a time.
     verbose : int, default=0
-        1 shows progress bars, of each embedder and of each `HeadClassifier` that trains.
+        1 shows progress bars, of each embedder and of each head that trains.
     **embedder
         Further parameters of :class:`~sktransfer.ImageEmbedder`, the same for all branches.
 
     Returns
     -------
-    sklearn.ensemble.StackingClassifier
-        Its branches are named after their backbones, so that a grid names
-        ``resnet50__head__hidden_units``, and with several views
+    sklearn.ensemble.StackingClassifier or sklearn.ensemble.StackingRegressor
+        A regressor if the head is one. Its branches are named after their backbones, so that a
+        grid names ``resnet50__head__hidden_units``, and with several views
         ``resnet50__head__estimator__hidden_units``.
 
     Raises
@@ -148,6 +151,13 @@ def make_transfer_stack(
     ValueError
         If there are no backbones, if two branches have one name, or if there is an augmentation
         and both numbers of views are 1.
+
+    Notes
+    -----
+    With several labels per image, `predict_proba` of scikit-learn's stack does not work. Use
+    ``stack.final_estimator_.predict_proba(stack.transform(images))``. With exactly two labels, also
+    set ``stack_method="decision_function"``: the stack would leave out the first label's
+    probabilities.
 
     Examples
     --------
@@ -173,14 +183,16 @@ def make_transfer_stack(
             f"Two branches have the same name: {names}. Pass (name, backbone) tuples to tell them "
             "apart."
         )
-    if final_estimator is None:
-        final_estimator = LogisticRegression(max_iter=1000)
     embedder |= {"augmentation": augmentation, "n_views": n_views, "n_test_views": n_test_views}
     embedder |= {"verbose": verbose}
-    return StackingClassifier(
-        [(name, make_transfer_pipeline(b, head, **embedder)) for name, b in branches],
-        final_estimator=final_estimator,
-        cv=cv,
-        stack_method=stack_method,
-        n_jobs=n_jobs,
-    )
+    pipelines = [(name, make_transfer_pipeline(b, head, **embedder)) for name, b in branches]
+    params = {"cv": cv, "n_jobs": n_jobs}
+    if head is not None and is_regressor(head):
+        if stack_method not in ("auto", "predict"):
+            raise ValueError(f"stack_method={stack_method!r} is not for regressors. Leave it out.")
+        return StackingRegressor(pipelines, final_estimator, **params)
+    if final_estimator is None:  # LogisticRegression() takes one class per sample only
+        final_estimator = MLPClassifier(
+            (), solver="lbfgs", alpha=1.0, max_iter=1000, random_state=0
+        )
+    return StackingClassifier(pipelines, final_estimator, stack_method=stack_method, **params)

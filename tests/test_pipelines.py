@@ -3,20 +3,25 @@
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 from counting import CountingBackbone
 from sklearn.base import clone
-from sklearn.ensemble import StackingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_digits
+from sklearn.ensemble import StackingClassifier, StackingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 from torch import nn
 
 from sktransfer import (
     HeadClassifier,
+    HeadRegressor,
     ImageEmbedder,
     MultiViewClassifier,
+    MultiViewRegressor,
     make_transfer_pipeline,
     make_transfer_stack,
 )
@@ -45,7 +50,7 @@ def test_stack_is_scikit_learns_with_branches_named_by_backbone():
     )
     assert type(stack) is StackingClassifier
     assert [name for name, _ in stack.estimators] == ["resnet50", "timm_inception_resnet_v2"]
-    assert isinstance(stack.final_estimator, LogisticRegression)
+    assert isinstance(stack.final_estimator, MLPClassifier)
     assert (stack.cv, stack.stack_method, stack.n_jobs) == (3, "decision_function", 2)
     assert clone(stack).set_params(resnet50__head__dropout=0.3)
 
@@ -112,3 +117,56 @@ def test_an_augmentation_without_views_is_refused():
         make_transfer_pipeline(augmentation="crop")
     with pytest.raises(ValueError, match="has no effect"):
         make_transfer_stack(["tiny_resnet"], augmentation="crop", n_test_views=1)
+
+
+SMALL = {"image_size": 32, "engine": "torch"}
+
+
+def spots(n=80):
+    """Grey images with a spot, its size, and the brightness of the image."""
+    rng = np.random.default_rng(0)
+    size, background = rng.uniform(2, 14, n), rng.uniform(0, 120, n)
+    distance = np.hypot(*(np.mgrid[:32, :32] - 15.5))
+    images = np.where(distance < size[:, None, None], 250, background[:, None, None])
+    return images.astype(np.uint8), np.column_stack([size, images.mean(axis=(1, 2))])
+
+
+def test_regression_of_the_size_of_a_spot_and_of_brightness():
+    images, y = spots()
+    model = make_transfer_pipeline("tiny_resnet", HeadRegressor(random_state=0), **SMALL)
+    model.fit(images[:60], y[:60])
+    assert model.predict(images[60:]).shape == (20, 2)
+    assert model.score(images[60:], y[60:]) > 0.7
+    views = make_transfer_pipeline(head=Ridge(), augmentation="flip", n_views=2, **SMALL)
+    assert type(views["head"]) is MultiViewRegressor
+    assert views.fit(images[:60], y[:60]).predict(images[60:]).shape == (20, 2)
+
+
+def test_a_stack_of_regressors():
+    images, y = spots(60)
+    backbones = ["tiny_resnet", "tiny_mobilenet"]
+    stack = make_transfer_stack(backbones, HeadRegressor(max_epochs=20), cv=2, **SMALL)
+    assert type(stack) is StackingRegressor
+    assert stack.fit(images, y[:, 1]).score(images, y[:, 1]) > 0.7
+    with pytest.raises(ValueError, match="stack_method='predict_proba' is not for regressors"):
+        make_transfer_stack(backbones, HeadRegressor(), stack_method="predict_proba")
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_a_stack_predicts_several_labels_per_image(n_labels):
+    images, y = spots(60)
+    labels = np.column_stack([y > np.median(y, axis=0), images[:, 0, 0] > 60])[:, :n_labels]
+    stack = make_transfer_stack(
+        ["tiny_resnet", "tiny_mobilenet"], cv=2, stack_method="decision_function", **SMALL
+    ).fit(images, labels.astype(int))
+    assert (stack.predict(images) == labels).mean() > 0.85
+    proba = stack.final_estimator_.predict_proba(stack.transform(images))
+    np.testing.assert_array_equal(proba > 0.5, stack.predict(images))
+
+
+def test_the_default_final_estimator_is_a_logistic_regression():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300] / 16, y[:300]
+    final = make_transfer_stack(["tiny_resnet"]).final_estimator.fit(X, y)
+    expected = LogisticRegression(max_iter=1000, tol=1e-6).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(final.predict_proba(X), expected, atol=0.01)

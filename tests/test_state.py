@@ -13,6 +13,7 @@ from tuners import X, Y, tiny_net
 from sktransfer import (
     FineTuneClassifier,
     HeadClassifier,
+    HeadRegressor,
     ImageEmbedder,
     MultiViewClassifier,
     make_transfer_pipeline,
@@ -23,7 +24,7 @@ from sktransfer.finetuning._tuned_backbone import TunedBackbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PLAIN = (type(None), bool, int, float, str, np.generic)
+PLAIN = (type(None), bool, int, float, str, np.generic, np.random.RandomState)
 #: Classes of ours that are kept whole; their state is looked at in turn.
 OURS = (Preprocessing, TunedBackbone)
 
@@ -62,6 +63,7 @@ MODELS = {
     ),
     "views": lambda: make_transfer_pipeline(**VIEWS),
     "stack": lambda: make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
+    "regression": lambda: make_transfer_pipeline(head=HeadRegressor(4, max_epochs=2), **VIEWS),
     "tuned": lambda: tuned(trainable_stages=1, early_stopping=True, validation_fraction=0.3),
     "tuned as a whole": lambda: tuned(trainable_stages="all", augmentation="flip"),
     "not tuned": lambda: tuned(trainable_stages=0),
@@ -71,8 +73,9 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 def test_the_state_of_a_fitted_estimator_is_plain(name):
-    model = MODELS[name]().fit(X, Y)
-    predict = getattr(model, "predict_proba", None) or model.transform
+    model = MODELS[name]().fit(X, Y == "circle" if name == "regression" else Y)
+    methods = ("predict_proba", "predict", "transform")
+    predict = next(getattr(model, method) for method in methods if hasattr(model, method))
     expected = predict(X)
     assert list(walk(model)) == []
     buffer = BytesIO()

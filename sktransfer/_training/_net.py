@@ -10,7 +10,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from skorch import NeuralNetClassifier
+from sklearn.metrics import get_scorer
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, EpochScoring
 from skorch.history import History
 from torch.utils.data import Dataset
@@ -36,8 +37,8 @@ class EpochHistory(History):
         return list.__getitem__(self, i) if isinstance(i, (int, slice)) else super().__getitem__(i)
 
 
-class Net(NeuralNetClassifier):
-    """A skorch classifier for data that comes in whole batches, with weights.
+class Net(NeuralNet):
+    """A skorch net for data that comes in whole batches, with weights.
 
     It trains ``module``, an instance, in place. `targets` says what the outputs mean. Everything
     random in an epoch follows from `seed` and the number of the epoch. `autocast` is a dtype for
@@ -66,7 +67,6 @@ class Net(NeuralNetClassifier):
             iterator_valid__batch_size=valid_batch_size,
             train_split=None,
             predict_nonlinearity=targets.probabilities,
-            classes=np.arange(len(targets.classes)),
             verbose=0,
             history=EpochHistory(),
             **kwargs,
@@ -117,8 +117,7 @@ class Net(NeuralNetClassifier):
             return self.module_(**x).float()
 
     def predict(self, X):
-        logits = self.forward(X).detach().numpy()
-        return (logits > 0).astype(int) if self.targets.multilabel else logits.argmax(axis=1)
+        return self.targets.codes(self.forward(X).detach().numpy())
 
     # --- optimization -------------------------------------------------------------------------
 
@@ -195,7 +194,7 @@ class Net(NeuralNetClassifier):
         batches = self.get_iterator(dataset_train, training=True)
         valid = None if dataset_valid is None else self.get_iterator(dataset_valid)
         # The training accuracy costs little, and is recorded with that of the validation.
-        self.count_right_ = valid is not None
+        self.count_right_ = valid is not None and self.targets.classes is not None
         self._set_training(False)  # otherwise parts in another mode would stay in it
         epoch = self.history[-1]["epoch"] if self.history else 0
         zero = [0] if self.start_at_zero and valid is not None and not self.history else []
@@ -252,6 +251,22 @@ class Net(NeuralNetClassifier):
         self.history.record(f"{name}_best", is_best)
 
 
+class ClassifierNet(Net, NeuralNetClassifier):
+    """A net that predicts codes of classes."""
+
+
+class RegressorNet(Net, NeuralNetRegressor):
+    """A net that predicts numbers."""
+
+
+def make_net(module, *, targets, **kwargs):
+    """Return an uninitialized net for targets of any kind."""
+    if targets.classes is None:
+        return RegressorNet(module, targets=targets, **kwargs)
+    classes = np.arange(targets.n_outputs)
+    return ClassifierNet(module, targets=targets, classes=classes, **kwargs)
+
+
 def train(
     net,
     dataset_train,
@@ -295,8 +310,16 @@ def train(
     )
     # A scorer records what the schedule and the best epoch watch; the checkpoint saves them all.
     ours = [StopOnDivergence(net.lr, rates)]
-    if dataset_valid is not None and scoring not in ("loss", "accuracy"):
-        ours.append(EpochScoring(scoring, lower_is_better=False, name=monitor))
+    recorded = ("loss",) if net.targets.classes is None else ("loss", "accuracy")
+    if dataset_valid is not None and scoring not in recorded:
+        scorer = get_scorer(scoring)
+        ours.append(
+            EpochScoring(
+                lambda net, X, y: scorer(net, X, net.targets.decode(y)),
+                lower_is_better=False,
+                name=monitor,
+            )
+        )
     if schedule is not None:
         ours.append(schedule)
     best = None

@@ -16,7 +16,6 @@ MAX_EPOCHS, MAX_UNITS = 1_000_000, 100_000
 #: Parameters that mean the same everywhere.
 CONSTRAINTS = MappingProxyType(
     {
-        "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_epochs": [Interval(Integral, 1, MAX_EPOCHS, closed="both")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],

@@ -106,8 +106,6 @@ def class_factors(class_weight, classes, codes, weight):
 
     "balanced" gives each class the same sum of weights.
     """
-    if class_weight is None:
-        return np.ones(len(classes))
     if codes.ndim == 2:
         raise ValueError(
             "class_weight does not apply to several labels per sample. Set class_weight=None and "

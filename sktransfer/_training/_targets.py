@@ -1,4 +1,4 @@
-"""What a classifier predicts: from labels to the numbers of a loss, and back from logits.
+"""What is predicted: from targets to the numbers of a loss, and back from the outputs of a net.
 
 Everything that depends on the kind of target is here, so that another kind is another class with
 the same methods.
@@ -11,8 +11,18 @@ from torch import nn
 from torch.nn import functional
 
 
-class ClassificationLoss(nn.Module):
-    """Weighted mean of the cross entropy of logits.
+class WeightedLoss(nn.Module):
+    """Weighted mean of ``losses(outputs, target, reduction)``."""
+
+    def forward(self, outputs, target, weight=None):
+        if weight is None:
+            return self.losses(outputs, target, "mean")
+        losses = self.losses(outputs, target, "none")
+        return (losses.reshape(len(weight), -1).mean(dim=1) * weight).mean()
+
+
+class ClassificationLoss(WeightedLoss):
+    """Cross entropy of logits.
 
     Evaluation leaves label smoothing out, so that validation losses of different settings can be
     compared.
@@ -22,21 +32,28 @@ class ClassificationLoss(nn.Module):
         super().__init__()
         self.multilabel, self.label_smoothing = multilabel, label_smoothing
 
-    def forward(self, logits, target, weight=None):
+    def losses(self, logits, target, reduction):
         smoothing = self.label_smoothing if self.training else 0.0
-        reduction = "mean" if weight is None else "none"
-        if self.multilabel:
-            target = target * (1.0 - smoothing) + 0.5 * smoothing
-            losses = functional.binary_cross_entropy_with_logits(
-                logits, target, reduction=reduction
-            )
-        else:
-            losses = functional.cross_entropy(
+        if not self.multilabel:
+            return functional.cross_entropy(
                 logits, target, reduction=reduction, label_smoothing=smoothing
             )
-        if weight is None:
-            return losses
-        return (losses.reshape(len(weight), -1).mean(dim=1) * weight).mean()
+        target = target * (1.0 - smoothing) + 0.5 * smoothing
+        return functional.binary_cross_entropy_with_logits(logits, target, reduction=reduction)
+
+
+class RegressionLoss(WeightedLoss):
+    """Squared error, or the Huber loss with a threshold of one standard deviation."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.function = {
+            "squared_error": functional.mse_loss,
+            "huber": functional.huber_loss,
+        }[loss]
+
+    def losses(self, outputs, target, reduction):
+        return self.function(outputs, target, reduction=reduction)
 
 
 class ClassTargets:
@@ -99,9 +116,17 @@ class ClassTargets:
         """Turn a tensor of logits into probabilities."""
         return torch.sigmoid(logits) if self.multilabel else torch.softmax(logits, dim=1)
 
+    def codes(self, logits):
+        """Turn an array of logits into codes of classes, or indicators."""
+        return (logits > 0).astype(int) if self.multilabel else logits.argmax(axis=1)
+
     def decide(self, logits):
         """Turn an array of logits into labels."""
-        return (logits > 0).astype(int) if self.multilabel else self.classes[logits.argmax(axis=1)]
+        return self.codes(logits) if self.multilabel else self.classes[self.codes(logits)]
+
+    def decode(self, y):
+        """Return encoded targets in the form of `codes`."""
+        return y
 
     def n_right(self, logits, target):
         """Count the samples of a batch that are classified correctly, with all their labels."""
@@ -109,6 +134,47 @@ class ClassTargets:
         if self.multilabel:
             return ((logits > 0) == (target > 0.5)).all(dim=1).sum()
         return (logits.argmax(dim=1) == target).sum()
+
+
+class NumberTargets:
+    """One or several numbers per sample, which a net sees with mean 0 and variance 1.
+
+    ``mean`` and ``scale`` have a value for each output; ``ndim`` is that of the targets.
+    """
+
+    classes = probabilities = None  # outputs are predictions
+
+    def __init__(self, mean, scale, ndim):
+        self.mean, self.scale, self.ndim, self.n_outputs = mean, scale, ndim, len(mean)
+
+    @classmethod
+    def learn(cls, y, weight):
+        """Find mean and standard deviation of training targets."""
+        rows = y.reshape(len(y), -1)
+        mean = np.average(rows, axis=0, weights=weight)
+        scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
+        if not np.isfinite(scale).all():
+            raise ValueError("y has values that are too large. Divide them by a constant.")
+        return cls(mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0), y.ndim)
+
+    def strata(self, y):
+        return None
+
+    def encode(self, y, name="y"):
+        """Return scaled targets of shape (n_samples, n_outputs), float32."""
+        if y.ndim != self.ndim or y[0].size != self.n_outputs:
+            expected = "one number" if self.ndim == 1 else f"a row of {self.n_outputs} numbers"
+            raise ValueError(
+                f"{name} has shape {y.shape}, but the head was fitted to {expected} per sample."
+            )
+        return ((y.reshape(len(y), -1) - self.mean) / self.scale).astype(np.float32)
+
+    def decide(self, outputs):
+        """Turn outputs into predictions."""
+        values = outputs * self.scale + self.mean
+        return values[:, 0] if self.ndim == 1 else values
+
+    codes = decode = decide
 
 
 def check_two_classes(y, weight):

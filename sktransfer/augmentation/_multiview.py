@@ -1,4 +1,4 @@
-"""`MultiViewClassifier`: any classifier, for samples that have several views."""
+"""Any classifier or regressor, for samples that have several views."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    RegressorMixin,
+    clone,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -36,7 +42,161 @@ def _estimator_has(method):
     return check
 
 
-class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class _MultiView(MetaEstimatorMixin):
+    """What `MultiViewClassifier` and `MultiViewRegressor` have in common."""
+
+    _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods("fit")]}
+    # Metadata goes to the wrapped estimator.
+    __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
+    __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
+
+    def __init__(self, estimator: BaseEstimator) -> None:
+        self.estimator = estimator
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
+    ) -> Self:
+        """Fit the estimator on all views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; each view has the weight of its sample.
+        **fit_params
+            Further parameters of the estimator's ``fit``. Arrays with a value for each sample are
+            repeated for its views, and ``X_val`` may have three dimensions as well.
+
+        Returns
+        -------
+        object
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If the estimator would split views of one sample.
+        """
+        params = self._route("fit", sample_weight, fit_params)
+        if _n_views(X) is not None:
+            self._check_splits_nothing()
+            groups = _groups_parameter(self.estimator)
+            if groups is not None:
+                params.setdefault(groups, np.arange(len(X)))
+        X, y, params = _flatten(X, y, params)
+        self.estimator_ = clone(self.estimator).fit(X, y, **params)
+        return self
+
+    @available_if(_estimator_has("partial_fit"))
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
+        """Train the estimator on another batch of samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        classes : array-like of shape (n_classes,), default=None
+            All classes; needed in the first call of a classifier.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; each view has the weight of its sample.
+        **fit_params
+            Further parameters of the estimator's ``partial_fit``.
+
+        Returns
+        -------
+        object
+            The fitted estimator itself.
+        """
+        params = self._route("partial_fit", sample_weight, fit_params)
+        if classes is not None:  # no metadata: the same in each call
+            params["classes"] = classes
+        X, y, params = _flatten(X, y, params)
+        if not hasattr(self, "estimator_"):
+            self.estimator_ = clone(self.estimator)
+        self.estimator_.partial_fit(X, y, **params)
+        return self
+
+    @property
+    def n_features_in_(self):
+        """Number of features of each view."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features."""
+        return self.estimator_.feature_names_in_
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata reaches the wrapped estimator.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+            ``fit`` and ``partial_fit`` pass it to the same method of the estimator.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        mapping.add(caller="partial_fit", callee="partial_fit")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(estimator=self.estimator, method_mapping=mapping)
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.input_tags.three_d_array = True
+        tags.classifier_tags = inner.classifier_tags or tags.classifier_tags
+        tags.regressor_tags = inner.regressor_tags or tags.regressor_tags
+        return tags
+
+    def _route(self, method, sample_weight, params):
+        if sample_weight is not None:
+            params = {**params, "sample_weight": sample_weight}
+        if routing_enabled():
+            return dict(process_routing(self, method, **params).estimator[method])
+        return dict(params)
+
+    def _mean(self, method, X):
+        check_is_fitted(self)
+        predict, n_views = getattr(self.estimator_, method), _n_views(X)
+        if n_views is None:
+            return predict(X)
+        values = predict(_rows(X))
+        if isinstance(values, list):  # one array for each output, as forests return
+            return [_by_sample(value, n_views).mean(axis=1) for value in values]
+        return _by_sample(values, n_views).mean(axis=1)
+
+    def _check_splits_nothing(self):
+        for name, value in self.estimator.get_params(deep=True).items():
+            prefix, _, parameter = name.rpartition("__")
+            if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
+                split = self.estimator.get_params()[prefix] if prefix else self.estimator
+                name, split = type(self).__name__, type(split).__name__
+                raise ValueError(
+                    f"{split} inside {name} would split single views, and put views of one image "
+                    f"on both sides of a split. Put it around {name} instead, for example "
+                    f'GridSearchCV({name}(...), {{"estimator__alpha": [0.1, 1.0]}}).'
+                )
+
+
+class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
     """Train a classifier on all views of each sample, and average its predictions over views.
 
     The input has the shape ``(n_samples, n_views, n_features)``, which is what
@@ -63,6 +223,7 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     See Also
     --------
+    MultiViewRegressor : The same for numbers.
     sktransfer.make_transfer_pipeline : Inserts this classifier where there are views.
     sktransfer.ImageEmbedder : Embeds several views of each image.
 
@@ -97,91 +258,6 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     >>> model.predict_proba(X).shape
     (40, 2)
     """
-
-    _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods("fit")]}
-    # Metadata goes to the wrapped classifier.
-    __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
-    __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
-
-    def __init__(self, estimator: BaseEstimator) -> None:
-        self.estimator = estimator
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
-    ) -> Self:
-        """Fit the classifier on all views.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
-            Views of each sample, or one row for each.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; each view has the weight of its sample.
-        **fit_params
-            Further parameters of the classifier's ``fit``. Arrays with a value for each sample are
-            repeated for its views, and ``X_val`` may have three dimensions as well.
-
-        Returns
-        -------
-        MultiViewClassifier
-            The fitted classifier.
-
-        Raises
-        ------
-        ValueError
-            If the classifier would split views of one sample.
-        """
-        params = self._route("fit", sample_weight, fit_params)
-        if _n_views(X) is not None:
-            _check_splits_nothing(self.estimator)
-            groups = _groups_parameter(self.estimator)
-            if groups is not None:
-                params.setdefault(groups, np.arange(len(X)))
-        X, y, params = _flatten(X, y, params)
-        self.estimator_ = clone(self.estimator).fit(X, y, **params)
-        return self
-
-    @available_if(_estimator_has("partial_fit"))
-    @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        **fit_params: Any,
-    ) -> Self:
-        """Train the classifier on another batch of samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
-            Views of each sample, or one row for each.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Targets.
-        classes : array-like of shape (n_classes,), default=None
-            All classes; needed in the first call.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; each view has the weight of its sample.
-        **fit_params
-            Further parameters of the classifier's ``partial_fit``.
-
-        Returns
-        -------
-        MultiViewClassifier
-            The fitted classifier.
-        """
-        params = self._route("partial_fit", sample_weight, fit_params)
-        if classes is not None:  # no metadata: the same in each call
-            params["classes"] = classes
-        X, y, params = _flatten(X, y, params)
-        if not hasattr(self, "estimator_"):
-            self.estimator_ = clone(self.estimator)
-        self.estimator_.partial_fit(X, y, **params)
-        return self
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict classes.
@@ -251,63 +327,61 @@ class MultiViewClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Class labels."""
         return self.estimator_.classes_
 
-    @property
-    def n_features_in_(self):
-        """Number of features of each view."""
-        return self.estimator_.n_features_in_
-
-    @property
-    def feature_names_in_(self):
-        """Names of the features."""
-        return self.estimator_.feature_names_in_
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how metadata reaches the wrapped classifier.
-
-        Returns
-        -------
-        sklearn.utils.metadata_routing.MetadataRouter
-            ``fit`` and ``partial_fit`` pass it to the same method of the classifier.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        mapping.add(caller="partial_fit", callee="partial_fit")
-        return (
-            MetadataRouter(owner=self)
-            .add_self_request(self)
-            .add(estimator=self.estimator, method_mapping=mapping)
-        )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
-        tags.input_tags.three_d_array = True
-        tags.classifier_tags = inner.classifier_tags or tags.classifier_tags
-        return tags
-
-    def _route(self, method, sample_weight, params):
-        if sample_weight is not None:
-            params = {**params, "sample_weight": sample_weight}
-        if routing_enabled():
-            return dict(process_routing(self, method, **params).estimator[method])
-        return dict(params)
-
-    def _mean(self, method, X):
-        check_is_fitted(self)
-        predict, n_views = getattr(self.estimator_, method), _n_views(X)
-        if n_views is None:
-            return predict(X)
-        values = predict(_rows(X))
-        if isinstance(values, list):  # one array for each output, as forests return
-            return [_by_sample(value, n_views).mean(axis=1) for value in values]
-        return _by_sample(values, n_views).mean(axis=1)
-
     def _vote(self, X):
         votes = _by_sample(self.estimator_.predict(_rows(X)), _n_views(X))
         if votes.ndim == 3:
             return (votes.mean(axis=1) > 0.5).astype(votes.dtype)
         counts = [(votes == label).sum(axis=1) for label in self.classes_]
         return self.classes_[np.argmax(counts, axis=0)]
+
+
+class MultiViewRegressor(_MultiView, RegressorMixin, BaseEstimator):
+    """Train a regressor on all views of each sample, and average its predictions over views.
+
+    The same as :class:`MultiViewClassifier`, for numbers.
+
+    Parameters
+    ----------
+    estimator : regressor
+        Any scikit-learn regressor of rows; ``fit`` clones it.
+
+    Attributes
+    ----------
+    estimator_ : regressor
+        The fitted regressor.
+    n_features_in_ : int
+        Number of features of each view.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X has names that are all strings.
+
+    See Also
+    --------
+    MultiViewClassifier : What to put inside and around.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import Ridge
+    >>> from sktransfer import MultiViewRegressor
+    >>> X = np.random.default_rng(0).normal(size=(40, 4, 8))
+    >>> MultiViewRegressor(Ridge()).fit(X, X.mean(axis=(1, 2))).predict(X).shape
+    (40,)
+    """
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict numbers, averaged over views.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_views, n_features) or (n_samples, n_features)
+            Views of each sample, or one row for each.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the form that the regressor returns.
+        """
+        return self._mean("predict", X)
 
 
 def _n_views(X):
@@ -360,16 +434,3 @@ def _groups_parameter(estimator):
         step, estimator = estimator.steps[-1]
         name = name if routing_enabled() else f"{step}__{name}"
     return name if has_fit_parameter(estimator, "groups") else None
-
-
-def _check_splits_nothing(estimator):
-    for name, value in estimator.get_params(deep=True).items():
-        prefix, _, parameter = name.rpartition("__")
-        if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
-            culprit = type(estimator.get_params()[prefix] if prefix else estimator).__name__
-            raise ValueError(
-                f"{culprit} inside MultiViewClassifier would split single views, and put views of "
-                "one image on both sides of a split. Put it around MultiViewClassifier instead, "
-                "for example GridSearchCV(MultiViewClassifier(LogisticRegression()), "
-                '{"estimator__C": [0.1, 1.0]}).'
-            )

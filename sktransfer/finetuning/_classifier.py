@@ -93,7 +93,8 @@ class FineTuneClassifier(
         Whether batch normalizations of the trained stages update their means and variances.
         Small batches make these worse.
     class_weight : dict, "balanced" or None, default=None
-        Weight of each class in both trainings, unless ``head`` has a ``class_weight``.
+        Weight of each class in both trainings, unless ``head`` has a ``class_weight``. Not
+        available for several labels per image.
     early_stopping : bool, default=False
         Whether to stop when ``scoring`` on validation images no longer improves, and to restore
         the weights of the best epoch. Epoch 0, the head on the frozen backbone, counts as one.
@@ -114,7 +115,8 @@ class FineTuneClassifier(
         weights there, and is not resumed.
     callbacks : list or None, default=None
         Callbacks of skorch for the second training: instances of
-        :class:`skorch.callbacks.Callback` or pairs (name, callback).
+        :class:`skorch.callbacks.Callback` or pairs (name, callback). They are not saved with a
+        fitted classifier.
     memory_limit : int or str, default="2GB"
         Bytes, or a string like "500MB", that outputs of the frozen part may take. If they need
         more, they are computed for each batch. The result is the same.
@@ -143,7 +145,7 @@ class FineTuneClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels, or the numbers of the columns of an indicator matrix.
     head_ : HeadClassifier
         The trained head: its predictions for ``transform(X)`` are those of this classifier for
         ``X``. Its ``history_`` is that of the first training.
@@ -199,6 +201,7 @@ class FineTuneClassifier(
 
     _parameter_constraints: ClassVar[dict] = {
         **CONSTRAINTS,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "backbone": [str, HasMethods(["forward", "state_dict"])],
         "weights": [str, os.PathLike, None],
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
@@ -306,13 +309,13 @@ class FineTuneClassifier(
         ----------
         X : array-like of n_samples images
             See :func:`sktransfer.images.check_images`.
-        y : array-like of shape (n_samples,)
-            Class labels of any type.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels of any type, or an indicator matrix of zeros and ones.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the images. Nothing is learned from images of weight zero.
         X_val : array-like of n_val images, default=None
             Images to validate on after each epoch.
-        y_val : array-like of shape (n_val,), default=None
+        y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
             Their labels.
 
         Returns
@@ -419,6 +422,7 @@ class FineTuneClassifier(
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.classifier_tags.multi_label = True
         return tags
 
 
@@ -427,11 +431,7 @@ def _check_labels(X, y, name="y"):
     if y is None:
         raise ValueError("FineTuneClassifier requires y to be passed, but y is None.")
     images, y = check_images(X), clean_labels(y, name)
-    if y.ndim == 2 and y.shape[1] > 1:
-        raise ValueError(
-            f"{name} has shape {y.shape}; fine-tuning takes one class per image. For several "
-            "labels per image use make_transfer_pipeline, whose head takes them."
-        )
-    y = column_or_1d(y, warn=True)
+    if y.ndim != 2 or y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
     check_consistent_length(images, y)
     return images, y

@@ -78,7 +78,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         return fitted | {"head": head, "best_epoch": 0}
 
     from .._training._callbacks import Checkpoint
-    from .._training._net import Net
+    from .._training._net import make_net
     from .._training._net import train as train_net
 
     root = resolve_cache_root(params.cache)
@@ -105,8 +105,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         lower, upper = split_backbone(shared_network(spec), n_stages)
         network, shape = frozen_part(lower, spec, runtime, n_stages)
     model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
-    factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
-    weight = weight * factors[codes]
+    if head.class_weight is not None:
+        factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
+        weight = weight * factors[codes]
 
     def dataset(indices, room, **views):
         return FeatureDataset(
@@ -133,7 +134,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     dataset_valid = dataset(valid, limit - dataset_train.n_bytes) if len(valid) else None
     dtype = TORCH_DTYPES[runtime.precision]
     with seeded(seed, runtime.device), usable_kernels():
-        net = Net(
+        net = make_net(
             model.to(memory_format=torch.channels_last),
             targets=targets,
             seed=seed,

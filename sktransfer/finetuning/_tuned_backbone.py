@@ -51,7 +51,13 @@ class TunedBackbone:
     def spec(self):
         """The frozen backbone."""
         embedder = self.embedder
-        spec = resolve_backbone(embedder.backbone, embedder.weights, embedder.image_size)
+        spec = resolve_backbone(
+            embedder.backbone,
+            embedder.weights,
+            embedder.image_size,
+            pooling=embedder.pooling,
+            resize=embedder.resize,
+        )
         return replace(spec, fingerprint=embedder.fingerprint_)
 
     def _split(self):

@@ -1,5 +1,6 @@
-"""Classifiers that learn on embeddings, trained by gradient descent."""
+"""Classifiers and regressors that learn on embeddings, trained by gradient descent."""
 
 from ._classifier import HeadClassifier
+from ._regressor import HeadRegressor
 
-__all__ = ["HeadClassifier"]
+__all__ = ["HeadClassifier", "HeadRegressor"]

@@ -1,6 +1,10 @@
 """What heads have in common: an estimator around one net that trains on embeddings."""
 
+from __future__ import annotations
+
+from numbers import Integral, Real
 from types import SimpleNamespace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,14 +14,17 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._training._parameters import check_validation, check_weight
+from .._training._parameters import CONSTRAINTS, check_validation, check_weight
 from .._training._random import seeded
 from .._training._samples import EmbeddingDataset, Samples, moments, relative_weight, split_groups
 from .._training._targets import clean_labels
 from .._training._weights import load_arrays, to_arrays
 from .._utils._devices import resolve_device
+from .._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._utils._typing import ArrayLike
 from ..images import holds_images
 from ._building import (
+    OPTIMIZERS,
     STRUCTURE,
     build_module,
     build_net,
@@ -26,6 +33,7 @@ from ._building import (
     resolve_lr,
     resolve_weight_decay,
 )
+from ._modules import ACTIVATIONS
 
 #: Embeddings that take no more than this are moved to the device once, and not batch by batch.
 RESIDENT_BYTES = 2 * 1024**3
@@ -41,10 +49,78 @@ class BaseHead(BaseEstimator):
     keeps and returns the targets, ``_targets()`` of a fitted head, and ``_loss()``.
     """
 
+    # As group splitters do: MultiViewClassifier passes groups, also through a pipeline.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
+
+    _parameter_constraints: ClassVar[dict] = {
+        **CONSTRAINTS,
+        "hidden_units": [Integral, tuple, list, None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "batch_norm": ["boolean"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "scaling": [StrOptions({"global", "feature"}), None],
+        "module": [callable, None],
+        "module_params": [dict, None],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "optimizer_params": [dict, None],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "lr_schedule": [
+            StrOptions({"cosine", "warmup_cosine", "one_cycle", "step", "exponential", "plateau"}),
+            callable,
+            None,
+        ],
+        "lr_schedule_params": [dict, None],
+        "validation_splitter": [HasMethods("split"), "array-like", HasMethods("__iter__"), None],
+    }
+
     #: Whether targets are numbers to predict.
     _y_numeric = False
 
-    def _fit(self, X, y, sample_weight, groups, X_val, y_val):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
+        """Train for up to ``max_epochs`` epochs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Embeddings; used as float32.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets: class labels of any type or an indicator matrix of zeros and ones for a
+            classifier, numbers for a regressor.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights. Samples of weight zero are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as the image that samples are views of. A group stays on
+            one side of the validation split, and counts as one sample, its first one, when
+            ``weight_decay="auto"`` leaves samples out.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Embeddings to validate on after each epoch.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+
+        Returns
+        -------
+        object
+            The fitted head itself.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has NaN or infinity, there is only one class, or there are too few samples
+            for a validation fraction.
+        TrainingDivergedError
+            If the loss is no longer a finite number.
+        """
         X, y, weight = self._check_data(X, y, sample_weight, reset=True)
         targets = self._learn(y, weight)
         self._forget()  # the weights would not fit the new targets if this fit failed
@@ -264,6 +340,10 @@ class BaseHead(BaseEstimator):
             scale = np.where(scale > 0, scale, 1.0)
         n_features = samples.X.shape[1]
         module = build_module(self, n_features, targets.n_outputs, mean, scale)
+        if samples.y.ndim == 2 and targets.classes is not None and self.module is None:
+            # A rare label would take longer than the training to move away from one half.
+            share = np.average(samples.y, axis=0, weights=samples.weight).clip(0.001, 0.999)
+            module.network[-1].bias.data = torch.tensor(np.log(share / (1 - share))).float()
         self.lr_ = resolve_lr(self, n_features)
         self.weight_decay_ = resolve_weight_decay(self, samples, targets, mean, scale)
         return build_net(self, module, targets, resolve_device(self.device))

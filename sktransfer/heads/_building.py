@@ -107,6 +107,8 @@ def build_module(head, n_features, n_outputs, mean, scale):
 def hidden_units(head):
     """Return the widths of the dense layers as a tuple; empty for a linear head or a module."""
     units = head.hidden_units
+    if units is None or (isinstance(units, Integral) and units == 0 and units is not False):
+        return ()
     units = (units,) if isinstance(units, Integral) else tuple(units)
     if all(
         isinstance(width, Integral) and not isinstance(width, bool) and 0 < width <= MAX_UNITS
@@ -115,7 +117,7 @@ def hidden_units(head):
         return units
     raise ValueError(
         "hidden_units must be a positive integer or a tuple of them, such as 256 or (256, 64), of "
-        f"at most {MAX_UNITS:,} units; got {head.hidden_units!r}."
+        f"at most {MAX_UNITS:,} units, or 0 or None for a linear head; got {head.hidden_units!r}."
     )
 
 
@@ -149,14 +151,17 @@ def resolve_weight_decay(head, samples, targets, mean, scale):
         first = np.random.default_rng(head._seed).choice(first, MAX_SAMPLES, replace=False)
     some = samples.take(np.sort(first))
     X = some.X if mean is None else (some.X - mean) / scale
-    # The penalty is for a sum of losses; the net has a mean over samples (and labels).
-    n_labels = samples.y[0].size
-    return choose_penalty(X, some.y, some.weight) / (n_groups * n_labels)
+    # The penalty is for a sum of losses; the net has a mean over samples and outputs.
+    n_outputs = some.y[0].size
+    if targets.classes is not None:
+        return choose_penalty(X, some.y, some.weight) / (n_groups * n_outputs)
+    curvature = 2.0 if head.loss == "squared_error" else 1.0
+    return choose_penalty(X, some.y, some.weight, curvature) / (n_groups * n_outputs)
 
 
 def build_net(head, module, targets, device):
     """Return an initialized net around a module."""
-    from .._training._net import Net
+    from .._training._net import make_net
 
     optimizer = OPTIMIZERS.get(head.optimizer, head.optimizer)
     if not (isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)):
@@ -179,7 +184,7 @@ def build_net(head, module, targets, device):
             f"{_name(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
         )
-    net = Net(
+    net = make_net(
         module,
         targets=targets,
         seed=head._seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import column_or_1d
 
-from .._training._parameters import CONSTRAINTS
 from .._training._prediction import PredictsByLogits
 from .._training._samples import class_factors
 from .._training._targets import (
@@ -19,11 +18,9 @@ from .._training._targets import (
     check_two_classes,
     clean_labels,
 )
-from .._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._utils._sklearn import Interval, StrOptions, fit_context
 from .._utils._typing import ArrayLike, Seed
 from ._base import BaseHead
-from ._building import OPTIMIZERS
-from ._modules import ACTIVATIONS
 
 
 class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
@@ -36,8 +33,9 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
 
     Parameters
     ----------
-    hidden_units : int or tuple of int, default=()
-        Width of each dense layer before the last one. Empty for a linear head.
+    hidden_units : int, tuple of int or None, default=()
+        Width of each dense layer before the last one, at most 100,000. Empty, 0 or None for a
+        linear head.
     dropout : float in [0, 1), default=0.0
         Fraction of units that training drops after each dense layer, or of features if there is
         no dense layer.
@@ -53,8 +51,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     module : callable, default=None
         A custom network: a :class:`torch.nn.Module` class, or a function that returns a module,
         called with ``n_features``, ``n_outputs`` and ``module_params``. It takes scaled features
-        and returns logits of shape (n_samples, n_outputs). ``hidden_units``, ``dropout``,
-        ``batch_norm`` and ``activation`` must then keep their defaults.
+        and returns outputs (logits of classes) of shape (n_samples, n_outputs). ``hidden_units``,
+        ``dropout``, ``batch_norm`` and ``activation`` must then keep their defaults.
     module_params : dict, default=None
         Further arguments of ``module``.
     optimizer : {"adamw", "adam", "sgd", "rmsprop", "adagrad"} or class, default="adam"
@@ -107,7 +105,7 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         Smallest change of ``scoring`` that counts as an improvement.
     callbacks : list, default=None
         Callbacks of skorch: instances of :class:`skorch.callbacks.Callback` or pairs (name,
-        callback).
+        callback). They are not saved with a trained head.
     device : str or torch.device, default="auto"
         Where to train and predict: "cpu", "cuda", "cuda:1", "mps"; "auto" chooses a GPU if there
         is one.
@@ -170,35 +168,15 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     True
     """
 
-    # As group splitters do: MultiViewClassifier passes groups, also through a pipeline.
-    __metadata_request__fit: ClassVar[dict] = {"groups": True}
-
     _parameter_constraints: ClassVar[dict] = {
-        **CONSTRAINTS,
-        "hidden_units": [Integral, tuple, list],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "batch_norm": ["boolean"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "scaling": [StrOptions({"global", "feature"}), None],
-        "module": [callable, None],
-        "module_params": [dict, None],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "optimizer_params": [dict, None],
-        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "lr_schedule": [
-            StrOptions({"cosine", "warmup_cosine", "one_cycle", "step", "exponential", "plateau"}),
-            callable,
-            None,
-        ],
-        "lr_schedule_params": [dict, None],
+        **BaseHead._parameter_constraints,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "validation_splitter": [HasMethods("split"), "array-like", HasMethods("__iter__"), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
     def __init__(
         self,
-        hidden_units: int | tuple[int, ...] = (),
+        hidden_units: int | tuple[int, ...] | None = (),
         *,
         dropout: float = 0.0,
         batch_norm: bool = False,
@@ -254,51 +232,6 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
-        y_val: ArrayLike | None = None,
-    ) -> Self:
-        """Train for up to ``max_epochs`` epochs.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings; used as float32.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels of any type, or an indicator matrix of zeros and ones.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights. Samples of weight zero are left out.
-        groups : array-like of shape (n_samples,), default=None
-            Group of each sample, such as the image that samples are views of. A group stays on
-            one side of the validation split, and counts as one sample, its first one, when
-            ``weight_decay="auto"`` leaves samples out.
-        X_val : array-like of shape (n_val, n_features), default=None
-            Embeddings to validate on after each epoch.
-        y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
-            Their targets.
-
-        Returns
-        -------
-        HeadClassifier
-            The fitted head itself.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` has NaN or infinity, there is only one class, or there are too few samples
-            for a validation fraction.
-        TrainingDivergedError
-            If the loss is no longer a finite number.
-        """
-        return self._fit(X, y, sample_weight, groups, X_val, y_val)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(

@@ -13,7 +13,7 @@ from .._utils._optional import import_optional
 from ..backbones import backbone_stages, load_backbone, resolve_backbone
 from ..embedder import ImageEmbedder
 from ..finetuning import FineTuneClassifier
-from ..heads import HeadClassifier
+from ..heads import HeadClassifier, HeadRegressor
 
 __all__ = ["summary"]
 
@@ -23,7 +23,7 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
 
     Parameters
     ----------
-    estimator : ImageEmbedder, HeadClassifier, FineTuneClassifier or Pipeline
+    estimator : ImageEmbedder, HeadClassifier, HeadRegressor, FineTuneClassifier or Pipeline
         The fitted model; an :class:`~sktransfer.ImageEmbedder` may be unfitted. A pipeline must
         consist of an embedder and a :class:`~sktransfer.HeadClassifier`, as
         :func:`~sktransfer.make_transfer_pipeline` returns it.
@@ -89,7 +89,7 @@ def _parts_of(estimator):
         )
         size = spec.preprocessing.image_size
         return [("backbone", load_backbone(spec))], (3, size, size), spec.license
-    if isinstance(estimator, HeadClassifier):
+    if isinstance(estimator, (HeadClassifier, HeadRegressor)):
         check_is_fitted(estimator)
         network = copy.deepcopy(estimator.net_.module_).cpu().requires_grad_(True)
         return [("head", network)], (estimator.n_features_in_,), None
@@ -110,9 +110,10 @@ def _parts_of(estimator):
             getattr(step, "estimator_", getattr(step, "estimator", step))
             for _, step in estimator.steps
         ]
-        if [type(step) for step in steps] != [ImageEmbedder, HeadClassifier]:
+        kinds = [ImageEmbedder, (HeadClassifier, HeadRegressor)]
+        if len(steps) != 2 or not all(map(isinstance, steps, kinds)):
             raise TypeError(
-                "summary takes a pipeline of an ImageEmbedder and a HeadClassifier; this one has "
+                "summary takes a pipeline of an ImageEmbedder and a head of ours; this one has "
                 f"the steps {[type(step).__name__ for step in steps]}. Pass one of its steps, such "
                 "as pipeline[0]."
             )

@@ -8,7 +8,14 @@ import pytest
 import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.linear_model import (
+    LogisticRegression,
+    Ridge,
+    RidgeClassifier,
+    RidgeCV,
+    SGDClassifier,
+    SGDRegressor,
+)
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,7 +26,13 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktransfer import HeadClassifier, MultiViewClassifier, make_transfer_pipeline
+from sktransfer import (
+    HeadClassifier,
+    HeadRegressor,
+    MultiViewClassifier,
+    MultiViewRegressor,
+    make_transfer_pipeline,
+)
 from sktransfer.datasets import make_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,6 +103,29 @@ def expected_failed_checks(model):
 @pytest.mark.filterwarnings("ignore")
 def test_common_checks(estimator, check):
     check(estimator)
+
+
+@parametrize_with_checks([MultiViewRegressor(Ridge())])
+@pytest.mark.filterwarnings("ignore")
+def test_common_checks_of_regressors(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_predictions_of_regressors_are_averaged_over_views(n_outputs):
+    X = np.random.default_rng(0).normal(size=(60, 3, 4))
+    y = X.mean(axis=1)[:, :n_outputs].squeeze() + 5
+    for inner in (Ridge(), HeadRegressor(max_epochs=5, random_state=0)):
+        model = MultiViewRegressor(inner).fit(X, y)
+        mean = np.mean([model.estimator_.predict(X[:, view]) for view in range(3)], axis=0)
+        np.testing.assert_allclose(model.predict(X), mean, rtol=1e-6)
+    search = GridSearchCV(MultiViewRegressor(Ridge()), {"estimator__alpha": [0.1, 1.0]})
+    assert search.fit(X, y).score(X, y) > 0.5
+    with pytest.raises(ValueError, match=r"RidgeCV inside MultiViewRegressor .* GridSearchCV\("):
+        MultiViewRegressor(RidgeCV()).fit(X, y)
+    model = MultiViewRegressor(SGDRegressor(random_state=0))
+    if n_outputs == 1:
+        assert model.partial_fit(X, y).partial_fit(X, y).predict(X).shape == (60,)
 
 
 def test_tags_are_those_of_the_classifier():

@@ -170,6 +170,12 @@ np.save(folder / "proba.npy", model.predict_proba(np.load(folder / "X.npy")))
     assert np.array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
 
 
+def test_a_tuned_backbone_prepares_images_as_in_training():
+    model = bundled(resize="squash", trainable_stages=1).fit(X, Y)
+    assert model.backbone_.spec.preprocessing == model.embedder_.preprocessing_
+    assert model.backbone_.spec.preprocessing.resize_size is None
+
+
 def test_other_weights_below_are_refused(monkeypatch):
     model = bundled().fit(X, Y)
     loaded = pickle.loads(pickle.dumps(model))
@@ -250,8 +256,18 @@ def test_wrong_parameters(params, message):
 
 
 def test_several_labels_per_image():
-    with pytest.raises(ValueError, match="one class per image"):
-        tuner().fit(X, np.ones((len(X), 2)))
+    labels = np.column_stack([name == Y for name in ("circle", "square")]).astype(int)
+    params = {"early_stopping": True, "validation_fraction": 0.25, "scoring": "f1_macro"}
+    for tested in (tuner(**params), tuner(trainable_stages=0)):
+        model = tested.fit(X, labels)
+        assert model.predict(X).shape == model.predict_proba(X).shape == labels.shape
+        assert np.array_equal(model.predict(X), model.predict_proba(X) > 0.5)
+        assert (model.predict(X) == labels).mean() > 0.7
+    with pytest.raises(ValueError, match=r"y_val marks the labels .* by 0 and 1"):
+        tuner().fit(X, labels, X_val=X, y_val=7 * labels)
+    with pytest.raises(ValueError, match="class_weight does not apply to several labels"):
+        tuner(class_weight="balanced").fit(X, labels)
+    assert tuner(max_epochs=1).fit(X, labels[:, 1]).classes_.tolist() == [0, 1]
 
 
 def test_a_fraction_that_would_leave_a_class_out_is_refused():

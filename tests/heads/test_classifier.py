@@ -119,6 +119,12 @@ def test_several_labels_per_sample():
     assert np.abs(smooth.decision_function(X)).mean() < np.abs(head.decision_function(X)).mean()
 
 
+def test_rare_labels_start_at_their_frequency():
+    X, y = np.random.default_rng(0).normal(size=(200, 5)), np.arange(200)[:, None] % [10, 50] == 0
+    head = HeadClassifier(max_epochs=1, random_state=0).fit(X, y.astype(int))
+    assert head.predict_proba(X).mean(axis=0) == pytest.approx(y.mean(axis=0), abs=0.05)
+
+
 def test_several_labels_per_sample_incrementally():
     X, y = make_multilabel_classification(400, 20, n_classes=4, random_state=0)
     head = HeadClassifier(random_state=0)
