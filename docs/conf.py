@@ -31,7 +31,10 @@ myst_heading_anchors = 3
 # In docstrings, single backquotes mark code, as in scikit-learn.
 default_role = "literal"
 autosummary_generate = True
-autodoc_default_options = {"members": True, "inherited-members": False}
+# Members of our own base classes are listed, those of scikit-learn's and Python's are not.
+_FOREIGN = ("BaseEstimator", "ClassifierMixin", "MetaEstimatorMixin", "RegressorMixin")
+_FOREIGN += ("TransformerMixin", "_MetadataRequester", "_SetOutputMixin", "BaseException", "tuple")
+autodoc_default_options = {"members": True, "inherited-members": ",".join(_FOREIGN)}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 autodoc_typehints = "none"  # the docstrings say more
