@@ -62,6 +62,8 @@ def make_transfer_pipeline(
     ------
     ValueError
         If there is an augmentation, and both numbers of views are 1.
+    TypeError
+        If the head is no estimator.
 
     Examples
     --------
@@ -75,6 +77,8 @@ def make_transfer_pipeline(
     >>> model["head"]
     MultiViewClassifier(estimator=HeadClassifier())
     """
+    if not (head is None or hasattr(head, "fit")):
+        raise TypeError(f"head is {head!r}; expected a classifier or a regressor.")
     head = HeadClassifier() if head is None else clone(head)
     parts = [head, *head.get_params(deep=True).values()]
     for part in parts:

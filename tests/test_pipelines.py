@@ -170,3 +170,10 @@ def test_the_default_final_estimator_is_a_logistic_regression():
     final = make_transfer_stack(["tiny_resnet"]).final_estimator.fit(X, y)
     expected = LogisticRegression(max_iter=1000, tol=1e-6).fit(X, y).predict_proba(X)
     np.testing.assert_allclose(final.predict_proba(X), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("head", [[], {}, "logistic"])
+def test_a_head_is_an_estimator(head):
+    for make in (make_transfer_pipeline, lambda head: make_transfer_stack(["tiny_resnet"], head)):
+        with pytest.raises(TypeError, match="classifier or a regressor"):
+            make(head=head)

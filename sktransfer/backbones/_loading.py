@@ -48,6 +48,8 @@ def load_backbone(spec: BackboneSpec) -> nn.Module:
         network.
     FingerprintMismatchError
         The weights are not those of the specification.
+    TypeError
+        ``spec`` is something else.
 
     Warns
     -----
@@ -62,6 +64,8 @@ def load_backbone(spec: BackboneSpec) -> nn.Module:
     >>> network(torch.zeros(2, 3, 160, 160)).shape
     torch.Size([2, 576])
     """
+    if not isinstance(spec, BackboneSpec):
+        raise TypeError(f"spec is {spec!r}; expected what resolve_backbone returns.")
     warn_if_random(spec)
     with usable_kernels():
         return copy.deepcopy(shared_network(spec))

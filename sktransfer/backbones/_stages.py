@@ -39,6 +39,8 @@ def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     >>> [name for name, _ in backbone_stages(resnet18())]
     ['conv1', 'layer1', 'layer2', 'layer3', 'layer4', 'fc']
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network is {network!r}; expected a torch.nn.Module.")
     steps = _sequence(network)
     if steps is not None:
         return _merge(steps, lambda modules: nn.Sequential(*modules))

@@ -210,6 +210,8 @@ def as_pixel_array(image):
             f"{_describe(image)} is not an image; expected a path, encoded bytes, a PIL.Image, an "
             "array (H, W) or (H, W, C), or a torch tensor (C, H, W)"
         )
+    if isinstance(image, np.ma.MaskedArray):
+        raise UnreadableImageError("it is a masked array; pass image.filled(0)")
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in _CHANNELS)):
         hint = ""
         if image.ndim == 3 and image.shape[0] in _CHANNELS:

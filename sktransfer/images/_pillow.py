@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from weakref import WeakValueDictionary
 
 from .._utils._fork import after_fork_in_child
 from .._utils._warnings import quiet
@@ -13,6 +14,9 @@ _EXIF_ORIENTATION = 0x0112
 # A Pillow image reads its file at first use; two threads must not do that to the same image.
 _load_lock = threading.Lock()
 
+#: Images that could not be read, by their id. Pillow's images have no hash.
+_failed = WeakValueDictionary()
+
 
 @after_fork_in_child
 def _reset():
@@ -21,9 +25,18 @@ def _reset():
 
 
 def load_image(image):
-    """Make a Pillow image read its file."""
+    """Make a Pillow image read its file.
+
+    An image that failed once fails again: Pillow would return what it decoded until then.
+    """
     with _load_lock:
-        image.load()
+        if _failed.get(id(image)) is image:
+            raise OSError("broken data stream when reading the image earlier")
+        try:
+            image.load()
+        except Exception:
+            _failed[id(image)] = image
+            raise
 
 
 def orientation(image):

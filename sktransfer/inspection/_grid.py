@@ -140,6 +140,8 @@ class ImageGridDisplay:
         """
         plt = import_optional("matplotlib.pyplot", "report", type(self).__name__)
         check_scalar(self.n_cols, "n_cols", Integral, min_val=1)
+        if not len(self.images):
+            raise ValueError("There are no images to show.")
         n_cols = min(self.n_cols, len(self.images))
         n_rows = -(-len(self.images) // n_cols)
         if figure is None:

@@ -33,6 +33,11 @@ def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
     pandas.DataFrame
         One row for each image, in order, with the columns ``path`` (None for an image in memory),
         ``predicted``, ``probability``, ``predicted_2``, ``probability_2``, and so on.
+
+    Raises
+    ------
+    TypeError
+        The model has no ``predict_proba``.
     """
     pandas, paths, found = _probabilities(model, X, "prediction_table")
     values, columns = found.to_numpy(), {"path": paths}
@@ -128,6 +133,8 @@ def submission_table(
 def _probabilities(model, X, needed_by):
     """Return pandas, the paths of images and a data frame with one column for each class."""
     pandas = import_optional("pandas", "report", needed_by)
+    if not hasattr(model, "predict_proba"):
+        raise TypeError(f"{needed_by} needs a classifier with predict_proba; got {model!r}.")
     paths = [image_name(image) for image in check_images(X)]
     return pandas, paths, pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
 

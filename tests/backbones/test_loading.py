@@ -160,3 +160,8 @@ def test_a_weights_file_is_digested_once_for_many_calls(monkeypatch):
     for _ in range(5):
         load_backbone(resolve_backbone("tiny_mobilenet"))
     assert len(digested) <= 1
+
+
+def test_a_name_is_no_specification():
+    with pytest.raises(TypeError, match="resolve_backbone"):
+        load_backbone("resnet18")

@@ -162,3 +162,9 @@ def test_training_the_upper_part_leaves_the_network_alone():
 def test_number_of_stages_is_checked(trainable_stages):
     with pytest.raises(ValueError, match="from 0 to 6"):
         split_backbone(frozen("resnet18"), trainable_stages)
+
+
+@pytest.mark.parametrize("cut", [backbone_stages, lambda network: split_backbone(network, 1)])
+def test_only_a_module_has_stages(cut):
+    with pytest.raises(TypeError, match="network is 1"):
+        cut(1)

@@ -112,6 +112,20 @@ def test_files_that_are_no_image_say_what_they_are(tmp_path, monkeypatch, conten
     assert reason in reason_of(path)
 
 
+def test_an_image_that_failed_once_fails_again():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = bytearray(encode(Image.fromarray(noise), "PNG"))
+    middle = len(data) // 2
+    data[middle : middle + 8] = bytes(byte ^ 0x5A for byte in data[middle : middle + 8])
+    image = Image.open(BytesIO(data))
+    assert len({reason_of(image) for _ in range(3)}) <= 2  # Pillow would give half an image
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_masked_array_asks_for_values(mask):
+    assert "filled" in reason_of(np.ma.masked_array(np.random.rand(8, 8, 3), mask=mask))
+
+
 TRUNCATED = [
     ("JPEG", 0.3),
     ("JPEG", 0.6),

@@ -118,3 +118,8 @@ def test_without_matplotlib(monkeypatch, shapes):
         ImageGridDisplay.from_data(shapes.data)
     with pytest.raises(MissingExtraError, match=r"sktransfer\[report\]"):
         EmbeddingMapDisplay.from_estimator(EMBEDDER, shapes.data)
+
+
+def test_a_grid_without_images():
+    with pytest.raises(ValueError, match="no images"):
+        NeighborsDisplay(images=[], captions=[]).plot()

@@ -98,3 +98,9 @@ def test_tables_of_a_pipeline():
     model.fit(shapes.data, shapes.target)
     assert prediction_table(model, shapes.data)["path"].isna().all()
     assert len(error_table(model, shapes.data, shapes.target)) == 30
+
+
+@pytest.mark.parametrize("table", [prediction_table, submission_table])
+def test_a_table_needs_probabilities(table):
+    with pytest.raises(TypeError, match="predict_proba"):
+        table("model", PATHS)
