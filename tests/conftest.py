@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from joblib.externals.loky import reusable_executor
 from threadpoolctl import threadpool_limits
 
 
@@ -78,7 +79,9 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
     folder = tmp_path_factory.mktemp("cache")
     (folder / "openvino").symlink_to(kept_conversions, target_is_directory=True)
     monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
-    return folder
+    yield folder
+    if reusable_executor._executor is not None:  # its workers would use this cache in later tests
+        reusable_executor._executor.shutdown(wait=True)
 
 
 @pytest.fixture(scope="module")

@@ -228,7 +228,7 @@ def test_what_would_split_views_is_refused(name):
 
 @pytest.mark.parametrize("name", ["search", "stack", "calibration"])
 def test_the_witness_notices_split_views(name, monkeypatch):
-    monkeypatch.setattr(_multiview, "_check_splits_nothing", lambda estimator: None)
+    monkeypatch.setattr(_multiview._MultiView, "_check_splits_nothing", lambda self: None)
     monkeypatch.setattr(Witness, "fit", lambda self, X, y: fit_unchecked(self, X, y))
     with pytest.raises(AssertionError, match="on both sides of a split"):
         pipeline(REFUSED[name][0]).fit(IMAGES, TARGETS)

@@ -260,9 +260,9 @@ def test_images_are_digested_once_though_nothing_is_kept(monkeypatch, params):
     for module in (_fit, _embedding):
         original = module.digest_images
 
-        def digest_images(images, *args, original=original):
+        def digest_images(images, *args, original=original, **options):
             count.append(len(images))
-            return original(images, *args)
+            return original(images, *args, **options)
 
         monkeypatch.setattr(module, "digest_images", digest_images)
     tuner(max_epochs=3, **params).fit(X, Y)
