@@ -32,6 +32,20 @@ from .images import MAX_PIXELS, check_images, image_problems
 __all__ = ["ImageEmbedder"]
 
 
+def resolve_spec(embedder):
+    """Return the `BackboneSpec` that the parameters of an embedder stand for."""
+    spec = resolve_backbone(
+        embedder.backbone,
+        embedder.weights,
+        embedder.image_size,
+        pooling=embedder.pooling,
+        resize=embedder.resize,
+    )
+    if embedder.decoding == "exact":
+        spec = replace(spec, preprocessing=replace(spec.preprocessing, decoding="exact"))
+    return spec
+
+
 def _returns_rows(self):
     """Whether `transform` and `fit_transform` return two dimensions."""
     return self.n_views == 1 and self.n_test_views in (None, 1)
@@ -395,11 +409,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
 
     def _resolve(self):
         """What the parameters stand for on this machine."""
-        spec = resolve_backbone(
-            self.backbone, self.weights, self.image_size, pooling=self.pooling, resize=self.resize
-        )
-        if self.decoding == "exact":
-            spec = replace(spec, preprocessing=replace(spec.preprocessing, decoding="exact"))
+        spec = resolve_spec(self)
         runtime = resolve_runtime(
             self.device,
             self.precision,

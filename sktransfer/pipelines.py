@@ -195,11 +195,11 @@ def make_transfer_stack(
         if stack_method not in ("auto", "predict"):
             raise ValueError(f"stack_method={stack_method!r} is not for regressors. Leave it out.")
         stack = StackingRegressor(pipelines, final_estimator, **params)
-        return stack.set_output(transform="default")
-    if final_estimator is None:  # LogisticRegression() takes one class per sample only
-        final_estimator = MLPClassifier(
-            (), solver="lbfgs", alpha=1.0, max_iter=1000, random_state=0
-        )
-    stack = StackingClassifier(pipelines, final_estimator, stack_method=stack_method, **params)
+    else:
+        if final_estimator is None:  # LogisticRegression() takes one class per sample only
+            final_estimator = MLPClassifier(
+                (), solver="lbfgs", alpha=1.0, max_iter=1000, random_state=0
+            )
+        stack = StackingClassifier(pipelines, final_estimator, stack_method=stack_method, **params)
     # The final estimator trains on arrays, so it must not get frames in `predict`.
     return stack.set_output(transform="default")

@@ -13,9 +13,9 @@ from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
 from .._utils._threads import thread_share, usable_kernels
 from ..augmentation import Views, check_augmentation, resolve_augmentation
-from ..backbones import backbone_stages, resolve_backbone, shared_network, split_backbone
+from ..backbones import backbone_stages, shared_network, split_backbone
 from ..cache import resolve_cache_root
-from ..embedder import ImageEmbedder
+from ..embedder import ImageEmbedder, resolve_spec
 from ..heads import HeadClassifier
 from ..images import digest_images
 from ._features import FeatureDataset, TrainedPart, frozen_part
@@ -47,27 +47,28 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
 
     The first ``n_train`` images are for training, the others for validation.
     """
-    preparation = {"pooling": params.pooling, "resize": params.resize}
-    spec = resolve_backbone(params.backbone, params.weights, params.image_size, **preparation)
-    n_stages = _count_stages(spec, params.trainable_stages)
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
-    augmentation = None
-    if params.augmentation is not None:
-        augmentation = resolve_augmentation(params.augmentation)
-        check_augmentation(augmentation, images, params.max_pixels)
     embedder = ImageEmbedder(
         params.backbone,
         weights=params.weights,
         image_size=params.image_size,
-        **preparation,
+        pooling=params.pooling,
+        resize=params.resize,
         device=params.device,
         precision=embedding_precision(params.precision),
         engine=params.engine,
         cache=params.cache,
         max_pixels=params.max_pixels,
         verbose=params.verbose,
-    ).fit(images)
+    )
+    spec = resolve_spec(embedder)
+    n_stages = _count_stages(spec, params.trainable_stages)
+    augmentation = None
+    if params.augmentation is not None:
+        augmentation = resolve_augmentation(params.augmentation)
+        check_augmentation(augmentation, images, params.max_pixels)
+    embedder.fit(images)
     with with_advice():
         rows = np.asarray(embedder.transform(images), dtype=np.float32)
     train, valid = np.arange(n_train), np.arange(n_train, len(images))

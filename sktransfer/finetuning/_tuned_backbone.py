@@ -11,7 +11,8 @@ from .._engine import Network, embed_images, progress_bar
 from .._training._weights import load_arrays, to_arrays
 from .._utils._hashing import hash_value
 from .._utils._threads import usable_kernels
-from ..backbones import resolve_backbone, shared_network, split_backbone
+from ..backbones import shared_network, split_backbone
+from ..embedder import resolve_spec
 from ..exceptions import ImageReadError
 from ..images import image_problems
 
@@ -50,15 +51,7 @@ class TunedBackbone:
     @property
     def spec(self):
         """The frozen backbone."""
-        embedder = self.embedder
-        spec = resolve_backbone(
-            embedder.backbone,
-            embedder.weights,
-            embedder.image_size,
-            pooling=embedder.pooling,
-            resize=embedder.resize,
-        )
-        return replace(spec, fingerprint=embedder.fingerprint_)
+        return replace(resolve_spec(self.embedder), fingerprint=self.embedder.fingerprint_)
 
     def _split(self):
         with usable_kernels():

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._optional import import_optional
-from ..backbones import backbone_stages, load_backbone, resolve_backbone
-from ..embedder import ImageEmbedder
+from ..backbones import backbone_stages, load_backbone
+from ..embedder import ImageEmbedder, resolve_spec
 from ..finetuning import FineTuneClassifier
 from ..heads import HeadClassifier, HeadRegressor
 
@@ -80,13 +80,7 @@ def _parts_of(estimator):
     The networks are marked as trainable or frozen.
     """
     if isinstance(estimator, ImageEmbedder):
-        spec = resolve_backbone(
-            estimator.backbone,
-            estimator.weights,
-            estimator.image_size,
-            pooling=estimator.pooling,
-            resize=estimator.resize,
-        )
+        spec = resolve_spec(estimator)
         size = spec.preprocessing.image_size
         return [("backbone", load_backbone(spec))], (3, size, size), spec.license
     if isinstance(estimator, (HeadClassifier, HeadRegressor)):
