@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
+import torch
 from _machine import machine
 from embedding import image_files
 from PIL import Image
@@ -67,6 +68,7 @@ def main():
     parser.add_argument("--number", type=int, default=16)
     args = parser.parse_args()
     pillow_heif.register_heif_opener()
+    torch.set_num_threads(1)
     print(machine("Pillow", "pillow-heif"), "\n")
     preprocessing = ImageEmbedder(args.network).fit(["any"]).preprocessing_
     encoded = {format: [] for format in FORMATS}

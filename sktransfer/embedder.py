@@ -116,7 +116,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     decoding : {"fast", "exact"}, default="fast"
         ``"fast"`` decodes a large JPEG, such as a photograph of a phone, at 1/2, 1/4 or 1/8 of its
         size, as long as it stays at least twice as large as the network needs. ``"exact"`` decodes
-        all pixels, which takes two to five times as long.
+        all pixels, which takes about twice as long.
     max_pixels : int, default=100_000_000
         Images with more pixels (height x width) are refused before they are decoded. Cached
         embeddings are returned without decoding.
