@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from . import augmentation as views
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
-from ._utils._parameters import HoldsModules
+from ._utils._parameters import MAX_VIEWS, HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .augmentation import MAX_VIEWS, Views, check_augmentation, resolve_augmentation
 from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import (
@@ -28,6 +27,9 @@ from .exceptions import (
     ImageReadWarning,
 )
 from .images import MAX_PIXELS, check_images, image_problems
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ImageEmbedder"]
 
@@ -187,12 +189,12 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "pooling": [StrOptions({"auto", "cls", "mean", "cls+mean"})],
         "resize": [StrOptions({"auto", "crop", "squash"})],
-        "augmentation": [str, torch.nn.Module, None],
+        "augmentation": [str, HasMethods(["forward", "state_dict"]), None],
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both")],
         "n_test_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
         "random_state": ["random_state"],
         "batch_size": [Interval(Integral, 1, 65_536, closed="both"), None],
-        "device": [str, torch.device],
+        "device": "no_validation",  # `resolve_device` checks it
         "precision": [StrOptions({"float32", "bfloat16", "float16"})],
         "engine": [StrOptions({"auto", "torch", "openvino"})],
         "cache": ["boolean", str, os.PathLike, None],
@@ -278,9 +280,11 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         else:
             self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         if self.augmentation is not None:
-            resolve_augmentation(self.augmentation)
+            views.resolve_augmentation(self.augmentation)
         if not _returns_rows(self):
-            check_augmentation(self._views(self.n_views).augmentation, images, self.max_pixels)
+            views.check_augmentation(
+                self._views(self.n_views).augmentation, images, self.max_pixels
+            )
         return self
 
     def fit_transform(self, X: Images, y: Any = None) -> Any:
@@ -436,11 +440,10 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
                 'views of each image, and augmentation=None makes none. Pass augmentation="crop", '
                 "another name or a transform; or set both numbers to 1."
             )
-        return Views(resolve_augmentation(self.augmentation), n_views, self.seed_)
+        return views.Views(views.resolve_augmentation(self.augmentation), n_views, self.seed_)
 
     def _embedded(self, X, n_views):
         images = check_images(X)
-        views = None if n_views == 1 else self._views(n_views)
         spec, runtime = self._resolve_fitted()
         warn_if_random(spec)
         root = resolve_cache_root(self.cache)
@@ -448,7 +451,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             rows, failures = embed_images(
                 images,
                 frozen_network(spec, runtime, root),
-                views=views,
+                views=None if n_views == 1 else self._views(n_views),
                 cache=root,
                 max_pixels=self.max_pixels,
                 batch_size=self.batch_size,

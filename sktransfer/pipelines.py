@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
-from torch import nn
 
-from .augmentation import MultiViewClassifier, MultiViewRegressor
+from . import augmentation as views
 from .embedder import ImageEmbedder
-from .heads import HeadClassifier, HeadRegressor
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["make_transfer_pipeline", "make_transfer_stack"]
 
 
 def make_transfer_pipeline(
-    backbone: str | nn.Module = "tiny_mobilenet",
+    backbone: str | torch.nn.Module = "tiny_mobilenet",
     head: BaseEstimator | None = None,
     *,
-    augmentation: str | nn.Module | None = None,
+    augmentation: str | torch.nn.Module | None = None,
     n_views: int = 1,
     n_test_views: int | None = None,
     verbose: int = 0,
@@ -79,14 +80,19 @@ def make_transfer_pipeline(
     """
     if not (head is None or hasattr(head, "fit")):
         raise TypeError(f"head is {head!r}; expected a classifier or a regressor.")
-    head = HeadClassifier() if head is None else clone(head)
+    if head is None:
+        from .heads import HeadClassifier  # it imports torch, which other heads do not need
+
+        head = HeadClassifier()
+    head = clone(head)
     parts = [head, *head.get_params(deep=True).values()]
     for part in parts:
-        if isinstance(part, (HeadClassifier, HeadRegressor)) and not part.verbose:
+        if hasattr(part, "hidden_units") and not part.verbose:  # one of ours
             part.verbose = verbose
     if n_views != 1 or n_test_views not in (None, 1):
-        if not any(isinstance(part, (MultiViewClassifier, MultiViewRegressor)) for part in parts):
-            head = MultiViewRegressor(head) if is_regressor(head) else MultiViewClassifier(head)
+        kinds = views.MultiViewClassifier, views.MultiViewRegressor
+        if not any(isinstance(part, kinds) for part in parts):
+            head = kinds[is_regressor(head)](head)
     elif augmentation is not None:
         raise ValueError(
             f"augmentation={augmentation!r} has no effect on one view of each image. Pass the "
@@ -103,7 +109,7 @@ def make_transfer_stack(
     final_estimator: BaseEstimator | None = None,
     cv: Any = 5,
     *,
-    augmentation: str | nn.Module | None = None,
+    augmentation: str | torch.nn.Module | None = None,
     n_views: int = 1,
     n_test_views: int | None = None,
     stack_method: str = "auto",
@@ -170,7 +176,11 @@ def make_transfer_stack(
     >>> [name for name, _ in stack.estimators]
     ['tiny_resnet', 'tiny_mobilenet']
     """
-    if isinstance(backbones, (str, nn.Module)) or not (backbones := list(backbones)):
+    if (
+        isinstance(backbones, str)
+        or hasattr(backbones, "state_dict")
+        or not (backbones := list(backbones))
+    ):
         raise ValueError(
             f'backbones is {backbones!r}; expected a list such as ["resnet50", "mobilenet_v2"].'
         )

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sktransfer
 
@@ -38,6 +39,30 @@ def test_main_names_cost_little_beyond_what_they_need():
     assert in_new_process(program) < 1.0  # 0.2 s alone; the rest is for a busy machine
 
 
+CACHED = """
+import json, sys
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import cross_validate
+from sktransfer import make_transfer_pipeline
+
+model = make_transfer_pipeline("{backbone}", RidgeClassifier(), image_size=64)
+cross_validate(model, {images}, [0, 1] * 3, cv=2)
+print(json.dumps([name for name in sys.modules if "." not in name]))
+"""
+
+
+@pytest.mark.parametrize("backbone", ["tiny_mobilenet", "efficientnet_lite0"])
+def test_embeddings_in_the_cache_need_no_torch(backbone, tmp_path):
+    if backbone not in sktransfer.list_backbones():
+        pytest.skip("needs the extra imagenet")
+    images = [str(tmp_path / f"{number}.png") for number in range(6)]
+    for number, path in enumerate(images):
+        Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(path)
+    sktransfer.ImageEmbedder(backbone, image_size=64).fit_transform(images)
+    loaded = in_new_process(CACHED.format(backbone=backbone, images=images))
+    assert not {"torch", "torchvision", "skorch", "timm", "openvino"} & set(loaded)
+
+
 @pytest.mark.parametrize("name", sktransfer.__all__)
 def test_public_names_are_there(name):
     assert getattr(sktransfer, name) is not None
@@ -61,7 +86,8 @@ def test_each_subject_is_public_or_has_an_underscore():
 
 def test_type_hints_are_shipped():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-    assert settings["setuptools"]["package-data"]["sktransfer"] == ["py.typed", "*.pyi"]
+    shipped = settings["setuptools"]["package-data"]
+    assert shipped["*"] == ["*.pyi"] and shipped["sktransfer"] == ["py.typed"]
     assert (ROOT / "sktransfer" / "py.typed").exists()
 
 

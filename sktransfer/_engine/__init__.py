@@ -1,21 +1,17 @@
-"""Run networks over images: runtimes, networks, and the one function that embeds."""
+"""Run networks over images: runtimes, networks, and the one function that embeds.
 
-from ._embedding import embed_images
-from ._networks import Network, PixelNetwork, frozen_network
-from ._progress import progress_bar
-from ._runtime import TORCH_DTYPES, Runtime, has_bfloat16, has_openvino, resolve_runtime
-from ._torch import NormalizedNetwork
+Only what runs a network imports torch: a process that finds all rows in the cache does not need it.
+"""
 
-__all__ = [
-    "TORCH_DTYPES",
-    "Network",
-    "NormalizedNetwork",
-    "PixelNetwork",
-    "Runtime",
-    "embed_images",
-    "frozen_network",
-    "has_bfloat16",
-    "has_openvino",
-    "progress_bar",
-    "resolve_runtime",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "_embedding": ["embed_images"],
+        "_networks": ["Network", "PixelNetwork", "frozen_network"],
+        "_progress": ["progress_bar"],
+        "_runtime": ["Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"],
+        "_torch": ["TORCH_DTYPES", "NormalizedNetwork"],
+    },
+)

@@ -14,7 +14,6 @@ from queue import SimpleQueue
 
 import joblib
 import numpy as np
-import torch
 
 from .._utils._threads import shared_pool, single_threaded_kernels, thread_share
 from ..cache import EmbeddingCache
@@ -239,6 +238,8 @@ def _stack(frames, rows, *, pinned=False):
     """
     if rows == 1 and not pinned:
         return frames[0][None]
+    import torch
+
     _, height, width = frames[0].shape
     batch = torch.zeros(rows, height, width, 3, dtype=torch.uint8, pin_memory=pinned)
     batch = batch.permute(0, 3, 1, 2)

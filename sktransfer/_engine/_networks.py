@@ -13,9 +13,7 @@ from .._utils._lru import LRU
 from .._utils._threads import single_threaded_kernels, thread_share
 from ..backbones import Preprocessing, shared_network
 from ..cache import NETWORKS
-from ._openvino import OpenVinoRunner
 from ._runtime import Runtime
-from ._torch import TorchRunner
 
 #: Number of runners to keep ready for the next call; each has its own copy of a network.
 _MAX_RUNNERS = 4
@@ -80,6 +78,8 @@ class Network:
 
     def _build(self, n_threads):
         if self.runtime.engine != "openvino":
+            from ._torch import TorchRunner
+
             return TorchRunner(
                 self.load(), self.preprocessing, self.runtime, custom_module=self.custom_module
             )
@@ -88,6 +88,8 @@ class Network:
             # Conversions for other layouts of pixels have other names.
             digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
             file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
+        from ._openvino import OpenVinoRunner
+
         return OpenVinoRunner(
             self.load, self.preprocessing, self.runtime, n_threads=n_threads, file=file
         )

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import torch
-
 from .._utils._devices import resolve_device
 from ..exceptions import MissingExtraError
 
@@ -17,12 +15,6 @@ _ROWS_ON_CPU = {
     ("torch", "bfloat16"): 8,
 }
 _ROWS_ON_ACCELERATOR = 64
-
-TORCH_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @dataclass(frozen=True)
@@ -81,6 +73,8 @@ def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module
 
 def has_bfloat16():
     """Whether this CPU has instructions for bfloat16."""
+    import torch
+
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

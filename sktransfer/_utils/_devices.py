@@ -1,6 +1,10 @@
 """The one place that checks a device."""
 
-import torch
+import sys
+from glob import glob
+
+#: Files of the drivers of NVIDIA and AMD on Linux, in containers, on Jetson and in WSL.
+_DRIVERS = ("/dev/nvidia*", "/dev/kfd", "/dev/nvhost*", "/dev/nvmap", "/dev/dxg")
 
 
 def resolve_device(device):
@@ -21,6 +25,10 @@ def resolve_device(device):
     ValueError
         If PyTorch does not know the device or this machine does not have it.
     """
+    if device == "cpu" or (device == "auto" and _is_bare()):
+        return "cpu"
+    import torch
+
     n_devices = {
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
@@ -30,7 +38,7 @@ def resolve_device(device):
         return next(name for name, number in n_devices.items() if number)
     try:
         parsed = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f'device={device!r} is not a device that PyTorch knows. Pass "auto", "cpu", "cuda", '
             '"cuda:1" or "mps".'
@@ -45,3 +53,10 @@ def resolve_device(device):
             f'{parsed.type.upper()} device(s) on this machine. Pass device="auto" or device="cpu".'
         )
     return "cpu" if parsed.type == "cpu" else str(parsed)
+
+
+def _is_bare():
+    """Whether the machine has no GPU for sure, without the seconds that importing torch takes."""
+    if "torch" in sys.modules:  # it knows
+        return False
+    return sys.platform == "linux" and not any(map(glob, _DRIVERS))

@@ -4,6 +4,9 @@ import copy
 
 from sklearn.base import BaseEstimator
 
+#: Largest number of views of an image.
+MAX_VIEWS = 10_000
+
 
 class HoldsModules:
     """Mixin for estimators whose parameters ``backbone`` and ``augmentation`` may be modules.

@@ -5,16 +5,18 @@ with all threads. On CPUs this is faster, because operators have no barriers ins
 stay in the processor's cache. It also overlaps decoding with inference, and results do not depend
 on the number of cores. The whole process shares the pool, so several callers together never use
 more threads than there are cores.
+
+A process that finds all embeddings in the cache needs no torch, so functions import it.
 """
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 
 import joblib
-import torch
 
 from ._fork import after_fork_in_child
 
@@ -41,7 +43,13 @@ def thread_share():
     ``OMP_NUM_THREADS``, or by users through ``torch.set_num_threads``.
     """
     with _lock:
-        told = torch.get_num_threads() if _callers == 0 else _share_before
+        if _callers:
+            told = _share_before
+        elif "torch" in sys.modules:
+            told = sys.modules["torch"].get_num_threads()
+        else:  # what torch would read
+            first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+            told = int(first) if first.isdecimal() else _n_cores()
     return max(1, min(_n_cores(), told))
 
 
@@ -53,6 +61,8 @@ def _n_cores():
 
 def shared_pool():
     """Return the pool of this process, which has `thread_share` threads."""
+    import torch
+
     n_threads = thread_share()
     with _lock:
         # The process is part of the key because a parent's threads do not survive a fork.
@@ -71,6 +81,8 @@ def shared_pool():
 def single_threaded_kernels():
     """Make torch's kernels use one thread each, in this thread and in those of the pool."""
     global _callers, _share_before
+    import torch
+
     with _lock:
         own = torch.get_num_threads()
         if _callers == 0:
@@ -96,7 +108,7 @@ def usable_kernels():
 
     A child does not have the threads of its parent's kernels and would wait for them forever.
     """
-    if not _forked or torch.get_num_threads() == 1:
+    if not _forked or sys.modules["torch"].get_num_threads() == 1:
         yield
         return
     with single_threaded_kernels():
@@ -110,5 +122,7 @@ def own_generators(devices=()):
     The generators belong to the process. Other callers of this function wait. Threads that use the
     generators without this function are not kept out.
     """
+    import torch
+
     with _generators, torch.random.fork_rng(devices):
         yield

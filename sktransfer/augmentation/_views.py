@@ -11,9 +11,6 @@ from ..exceptions import UnreadableImageError
 from ..images import decode_image
 from ._random import SeededRandomness
 
-#: Largest number of views of an image.
-MAX_VIEWS = 10_000
-
 #: Views on which a custom transform is tried.
 _N_TRIALS = 8
 

@@ -4,14 +4,9 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-import torchvision.models
 from safetensors import SafetensorError, safe_open
-from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from ..exceptions import WeightsError
-from ._building import Headless, behead, building, fill
 from ._spec import BackboneSpec, Preprocessing, check_smallest, random_fingerprint
 from ._weights import file_digest, read_choice
 
@@ -19,40 +14,16 @@ _FOLDER = Path(__file__).parent / "weights"
 _SMALLEST = 32
 
 
-class _WithInput(nn.Sequential):
-    """A stage that also returns its input, pooled to the size of its output."""
-
-    def forward(self, features):
-        output = super().forward(features)
-        return torch.cat([nn.functional.adaptive_avg_pool2d(features, output.shape[2:]), output], 1)
-
-
-def _tiny_mobilenet():
-    # The pooled output of the convolutions (576 features) transfers better than the hidden layer
-    # behind it; see pretraining/README.md.
-    network = torchvision.models.mobilenet_v3_small(num_classes=1)
-    network.classifier = nn.Identity()
-    return Headless(network, ("classifier.",))
-
-
-def _tiny_resnet():
-    # The pooled outputs of the last two stages (256 + 512 features) transfer better than the last
-    # one alone.
-    headless = behead(ResNet(BasicBlock, [1, 2, 2, 1], num_classes=1))
-    headless.network.layer4 = _WithInput(*headless.network.layer4)
-    return headless
-
-
-#: How each network is built, and the width of its embedding.
-_NETWORKS = {"tiny_mobilenet": (_tiny_mobilenet, 576), "tiny_resnet": (_tiny_resnet, 768)}
+#: Width of the embedding of each network.
+_WIDTHS = {"tiny_mobilenet": 576, "tiny_resnet": 768}
 
 
 def names():
-    return list(_NETWORKS)
+    return list(_WIDTHS)
 
 
 def matches(backbone):
-    return backbone in _NETWORKS
+    return backbone in _WIDTHS
 
 
 def license(name):
@@ -74,7 +45,7 @@ def resolve(name, weights, image_size, pooling):
         name,
         label,
         _fingerprint(name, weights),
-        _NETWORKS[name][1],
+        _WIDTHS[name],
         preprocessing,
         license=license(name) if label == "bundled" else None,
     )
@@ -85,21 +56,17 @@ def fingerprint(spec):
 
 
 def _fingerprint(name, weights):
-    family = f"sktransfer:{_NETWORKS[name][1]}"
+    family = f"sktransfer:{_WIDTHS[name]}"
     if weights is None:
         return random_fingerprint(family, name)
     return f"{family}:{name}:sha256={file_digest(_file(name, weights))}"
 
 
 def load(spec):
-    # Building on "meta" skips most of the work where a file overwrites the weights anyway.
-    device = torch.device("cpu" if spec.weights is None else "meta")
-    with building(random=spec.weights is None), device:
-        headless = _NETWORKS[spec.name][0]()
-    if spec.weights is None:
-        return headless.network
-    headless.network.to_empty(device="cpu")
-    return fill(headless, _file(spec.name, spec.weights), spec.name)
+    from ._bundled_networks import load_network
+
+    file = None if spec.weights is None else _file(spec.name, spec.weights)
+    return load_network(spec.name, file)
 
 
 def _file(name, weights):
@@ -126,7 +93,7 @@ def _read_preprocessing(file, digest):
     if file.suffix != ".safetensors":
         return None
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="numpy") as opened:
             header = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"The weights file {str(file)!r} is damaged: {error}.") from error

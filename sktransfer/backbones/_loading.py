@@ -1,13 +1,13 @@
-"""Loading networks, once per process."""
+"""Loading networks, once per process.
+
+Functions import torch: a process that finds all embeddings in the cache loads no network.
+"""
 
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from .._utils._changes import tensors_state
 from .._utils._lru import LRU
 from .._utils._threads import usable_kernels
 from .._utils._warnings import warn_user
@@ -15,6 +15,9 @@ from ..exceptions import FingerprintMismatchError, RandomWeightsWarning
 from ._registry import source_of
 from ._spec import BackboneSpec, same_weights
 from ._weights import check_finite
+
+if TYPE_CHECKING:
+    import torch
 
 #: Loaded networks and the state of their tensors at that time.
 _networks = LRU(
@@ -24,7 +27,7 @@ _networks = LRU(
 )
 
 
-def load_backbone(spec: BackboneSpec) -> nn.Module:
+def load_backbone(spec: BackboneSpec) -> torch.nn.Module:
     """Return the frozen network of a specification.
 
     The file is read once per process.
@@ -87,6 +90,8 @@ def shared_network(spec):
     Never change it: a network whose tensors changed would give wrong embeddings under the right
     fingerprint, and is refused.
     """
+    from .._utils._changes import tensors_state
+
     _check_fingerprint(spec)
     network, state = _networks.get((spec.fingerprint, spec.name), lambda: _load(spec))
     if tensors_state(network) != state:
@@ -100,6 +105,10 @@ def shared_network(spec):
 
 
 def _load(spec):
+    import torch
+
+    from .._utils._changes import tensors_state
+
     with torch.inference_mode(False), usable_kernels():
         network = source_of(spec).load(spec).float().eval().requires_grad_(False)
         check_finite(network, spec.name)

@@ -11,21 +11,29 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import replace
-
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .._utils._typing import FilePath
-from . import _bundled, _custom, _packaged, _timm, _torchvision
 from ._spec import BackboneSpec, unknown_backbone
 
+if TYPE_CHECKING:
+    import torch
+
 #: In the order of the listing. To add a source, add its module.
-SOURCES = (_bundled, _packaged, _torchvision, _timm, _custom)
+_SOURCES = ("_bundled", "_packaged", "_torchvision", "_timm", "_custom")
+
+
+def sources():
+    """Yield the sources. Some import torch, so each is imported when it is its turn."""
+    for name in _SOURCES:
+        yield import_module(f".{name}", __package__)
 
 
 def source_of(spec):
     """Return the source of a specification."""
     backbone = spec.name if spec.module is None else spec.module
-    return next(source for source in SOURCES if source.matches(backbone))
+    return next(source for source in sources() if source.matches(backbone))
 
 
 #: Licenses that allow any use, commercial use included, if the authors are named.
@@ -63,7 +71,7 @@ def list_backbones(filter: str | None = None, *, license: str | None = None) -> 
         raise ValueError(f'license must be "permissive" or None, got {license!r}.')
     names = [
         name
-        for source in SOURCES
+        for source in sources()
         for name in source.names()
         if license is None or source.license(name) in _PERMISSIVE
     ]
@@ -135,7 +143,7 @@ def recommended_backbones(
 
 
 def resolve_backbone(
-    backbone: str | nn.Module,
+    backbone: str | torch.nn.Module,
     weights: FilePath | None = "DEFAULT",
     image_size: int | None = None,
     *,
@@ -194,7 +202,8 @@ def resolve_backbone(
         raise ValueError(
             f"image_size must be a number of pixels (int >= 1) or None, got {image_size!r}."
         )
-    if not isinstance(backbone, (str, nn.Module)):
+    is_module = hasattr(backbone, "state_dict") and not isinstance(backbone, type)
+    if not (is_module or isinstance(backbone, str)):
         raise TypeError(
             "A backbone must be a name or a torch.nn.Module, got "
             f"{backbone if isinstance(backbone, type) else type(backbone)}."
@@ -205,7 +214,7 @@ def resolve_backbone(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}.")
-    for source in SOURCES:
+    for source in sources():
         if source.matches(backbone):
             spec = source.resolve(backbone, weights, image_size, pooling)
             if pooling not in ("auto", spec.pooling):

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-import torch
-import torchvision
-
 from ..exceptions import UnknownBackboneError
 
 #: Largest side of an image that a network sees, in pixels.
@@ -179,6 +176,9 @@ def pooling_key(pooling):
 
 def random_fingerprint(family, name):
     """Return the fingerprint of random weights; the library versions decide what is drawn."""
+    import torch
+    import torchvision
+
     versions = f"torch={torch.__version__}:torchvision={torchvision.__version__}"
     return f"{family}:{name}:random:seed={RANDOM_SEED}:{versions}"
 

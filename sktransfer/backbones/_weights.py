@@ -10,9 +10,6 @@ from collections import OrderedDict
 from enum import Enum
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
 from .._utils._sizes import size_text
 from .._utils._stamps import is_settled, stamp_of
 from ..exceptions import WeightsError
@@ -90,6 +87,9 @@ def first_line(error):
 
 def read_state(path):
     """Return the tensors of a weights file by name."""
+    import torch
+    from safetensors.torch import load_file
+
     file_digest(path)  # refuses what is not a regular file
     try:
         if str(path).endswith(".safetensors"):
@@ -109,6 +109,8 @@ def read_state(path):
 
 def _unwrap(content, path):
     """Find the dictionary of tensors inside a checkpoint."""
+    import torch
+
     for _ in range(3):  # one inside the other
         inside = [content.get(key) for key in _WRAPPERS] if isinstance(content, dict) else []
         content = next((value for value in inside if isinstance(value, dict)), content)
@@ -212,6 +214,8 @@ def check_finite(network, name):
     Of the buffers only the statistics of normalization layers count: others, such as attention
     masks, may contain infinity.
     """
+    import torch
+
     statistics = ("running_mean", "running_var")
     buffers = [item for item in network.named_buffers() if item[0].endswith(statistics)]
     for tensor_name, tensor in [*network.named_parameters(), *buffers]:

@@ -16,7 +16,7 @@ from .._engine import resolve_runtime
 from .._training._parameters import CONSTRAINTS, check_validation, check_weight
 from .._training._prediction import PredictsByLogits
 from .._training._targets import ClassTargets, clean_labels
-from .._utils._parameters import HoldsModules
+from .._utils._parameters import MAX_VIEWS, HoldsModules
 from .._utils._sklearn import (
     HasMethods,
     Interval,
@@ -24,7 +24,6 @@ from .._utils._sklearn import (
     fit_context,
 )
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
-from ..augmentation import MAX_VIEWS
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import embedding_precision, fit_classifier

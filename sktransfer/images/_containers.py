@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from .._utils._typing import Images
@@ -82,7 +82,7 @@ def check_images(X: Images) -> list:
         X = X[X.columns[0]]
     if isinstance(X, (list, tuple)):
         images = list(X)
-    elif isinstance(X, torch.Tensor):
+    elif _is_tensor(X):
         images = _split_tensor(X)
     elif hasattr(X, "to_list"):  # a Series of pandas or polars
         images = X.to_list()
@@ -108,6 +108,11 @@ def holds_images(X):
         return isinstance(check_images(X)[0], _SINGLE)
     except (TypeError, ValueError):
         return False
+
+
+def _is_tensor(image):
+    # Importing torch takes seconds, and a process without it has no tensors.
+    return "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor)
 
 
 def _split_array(X):
@@ -193,12 +198,12 @@ def is_path(image):
 
 def as_pixel_array(image):
     """Return the array (H, W) or (H, W, C) of an image given as pixels."""
-    if isinstance(image, torch.Tensor):
+    if _is_tensor(image):
         if image.ndim != 3 or image.shape[0] not in _CHANNELS:
             raise UnreadableImageError(
                 f"the tensor has shape {tuple(image.shape)}; expected (C, H, W) with C 1, 3 or 4"
             )
-        if image.layout is not torch.strided or image.is_meta or image.is_quantized:
+        if str(image.layout) != "torch.strided" or image.is_meta or image.is_quantized:
             raise UnreadableImageError(
                 "the tensor is sparse, quantized or has no memory; expected a dense tensor"
             )

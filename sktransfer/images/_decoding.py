@@ -1,15 +1,18 @@
-"""Decoding one image of any kind to pixels."""
+"""Decoding one image of any kind to pixels.
+
+Functions import torch: a process that finds all embeddings in the cache decodes nothing.
+"""
+
+from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
 from PIL import Image
 
 from .._utils._threads import usable_kernels
@@ -19,6 +22,9 @@ from ._diagnosis import HEIC, diagnose_decoding, too_many_pixels
 from ._digests import digest_bytes
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
+
+if TYPE_CHECKING:
+    import torch
 
 # Interpolation and float arithmetic leave values like 1.0000002, which are harmless.
 _FLOAT_SLACK = 1e-5
@@ -119,6 +125,9 @@ def decode_image(
 
 
 def _decode_encoded(data, max_pixels, min_side):
+    import torch
+    import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
+
     with quiet_pillow():
         if data[4:12] in HEIC and find_spec("pillow_heif"):
             import_module("pillow_heif").register_heif_opener()
@@ -182,6 +191,8 @@ def _floats_to_uint8(array):
 
 def _to_rgb_tensor(array):
     """Copy uint8 (H, W) or (H, W, C) into a tensor (3, H, W) with the strides of channels_last."""
+    import torch
+
     if array.ndim == 2:
         array = array[:, :, None]
     rgb = np.empty((*array.shape[:2], 3), dtype=np.uint8)

@@ -1,9 +1,5 @@
 """Fitting a decoded image to the input of a network."""
 
-import torch
-from torch.nn.functional import interpolate
-from torchvision.transforms.functional import center_crop
-
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS
 
@@ -16,6 +12,9 @@ def fit_to_network(pixels, preprocessing):
     the whole image is resized to a square. The result has the strides of ``channels_last`` and
     does not depend on the number of threads.
     """
+    import torch
+    from torch.nn.functional import interpolate
+
     height, width = pixels.shape[1:]
     if preprocessing.resize_size is None:
         size = preprocessing.image_size, preprocessing.image_size
@@ -43,6 +42,8 @@ def _crop_center(pixels, side):
     if (height, width) == (side, side):
         return pixels
     if min(height, width) < side:  # it is padded
+        from torchvision.transforms.functional import center_crop
+
         return center_crop(pixels, [side, side]).permute(1, 2, 0).contiguous().permute(2, 0, 1)
     top, left = round((height - side) / 2), round((width - side) / 2)
     # Whole lines of bytes: copying pixel by pixel takes thirty times as long.

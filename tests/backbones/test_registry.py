@@ -176,7 +176,7 @@ def test_preprocessing_refuses_what_it_cannot_do(wrong):
         Preprocessing(*wrong)
 
 
-@pytest.mark.parametrize("source", _registry.SOURCES)
+@pytest.mark.parametrize("source", [*_registry.sources()])
 def test_every_source_has_the_same_functions(source):
     for function in ("names", "matches", "resolve", "fingerprint", "load"):
         assert callable(getattr(source, function))

@@ -28,7 +28,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
 
-from sktransfer._utils import _devices
 from sktransfer.exceptions import WeightsError
 from sktransfer.heads import HeadClassifier
 
@@ -325,7 +324,7 @@ def test_pickles_hold_little_more_than_the_weights():
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "gpu", "meta"])
 def test_devices_that_are_not_available(blobs, monkeypatch, device):
-    monkeypatch.setattr(_devices.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"device='?\"?{device}.* is not"):
         HeadClassifier(device=device).fit(*blobs)
 

@@ -153,14 +153,14 @@ def test_the_fast_decoder_and_pillow_agree(rgb, monkeypatch, mode, options):
     with monkeypatch.context() as patch:
         patch.setattr(_decoding, "_pillow_pixels", None)  # it is not needed
         fast = as_array(decode_image(data))
-    monkeypatch.setattr(_decoding.torch.ops, "image", SimpleNamespace())
+    monkeypatch.setattr(torch.ops, "image", SimpleNamespace())
     np.testing.assert_array_equal(fast, as_array(decode_image(data)))
 
 
 def test_a_torchvision_without_decoders_is_no_loss(rgb, monkeypatch):
     data = encode(rgb, "JPEG")
     expected = decode_image(data)
-    monkeypatch.setattr(_decoding.torch.ops, "image", SimpleNamespace())
+    monkeypatch.setattr(torch.ops, "image", SimpleNamespace())
     assert torch.equal(decode_image(data), expected)
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from sktransfer.exceptions import UnreadableImageError
 from sktransfer.images import (
-    _decoding,
     decode_image,
     digest_image,
     digest_images,
@@ -35,7 +34,7 @@ def rgb():
 
 @pytest.fixture
 def pillow_only(monkeypatch):
-    monkeypatch.setattr(_decoding.torch.ops, "image", SimpleNamespace())
+    monkeypatch.setattr(torch.ops, "image", SimpleNamespace())
 
 
 @contextmanager
