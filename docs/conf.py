@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
     "plot_gallery": False,
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/\w+\.py$",
+    "filename_pattern": r"/(?!serve)\w+\.py$",  # serve.py runs for ever
     "ignore_pattern": r"/_",
     "within_subsection_order": "ExampleTitleSortKey",
     "reference_url": {"sktransfer": None},

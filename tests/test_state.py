@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 from torch import nn
+from trained import MODELS, outputs, trained
 from tuners import X, Y, tiny_net
 
-from sktransfer import (
-    FineTuneClassifier,
-    HeadClassifier,
-    HeadRegressor,
-    ImageEmbedder,
-    MultiViewClassifier,
-    make_transfer_pipeline,
-    make_transfer_stack,
-)
+from sktransfer import FineTuneClassifier, HeadClassifier, MultiViewClassifier
 from sktransfer.backbones import Preprocessing
 from sktransfer.finetuning._tuned_backbone import TunedBackbone
 
@@ -48,42 +41,17 @@ def walk(value, path=""):
         yield path, value
 
 
-def tuned(**params):
-    params = {"max_epochs": 1, "cache": None, "random_state": 0, **params}
-    return FineTuneClassifier("tiny_mobilenet", image_size=32, engine="torch", **params)
-
-
-SMALL = {"image_size": 32, "engine": "torch", "cache": None}
-VIEWS = {**SMALL, "augmentation": "flip", "n_views": 2}
-MODELS = {
-    "embedder": lambda: ImageEmbedder(**SMALL),
-    "pipeline": lambda: make_transfer_pipeline(**SMALL),
-    "hidden layers": lambda: make_transfer_pipeline(
-        head=HeadClassifier((8, 4), batch_norm=True, optimizer="sgd", max_epochs=2), **SMALL
-    ),
-    "views": lambda: make_transfer_pipeline(**VIEWS),
-    "stack": lambda: make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
-    "regression": lambda: make_transfer_pipeline(head=HeadRegressor(4, max_epochs=2), **VIEWS),
-    "tuned": lambda: tuned(trainable_stages=1, early_stopping=True, validation_fraction=0.3),
-    "tuned as a whole": lambda: tuned(trainable_stages="all", augmentation="flip"),
-    "not tuned": lambda: tuned(trainable_stages=0),
-}
-
-
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 def test_the_state_of_a_fitted_estimator_is_plain(name):
-    model = MODELS[name]().fit(X, Y == "circle" if name == "regression" else Y)
-    methods = ("predict_proba", "predict", "transform")
-    predict = next(getattr(model, method) for method in methods if hasattr(model, method))
-    expected = predict(X)
+    model = trained(name)
+    expected = outputs(model)
     assert list(walk(model)) == []
     buffer = BytesIO()
     joblib.dump(model, buffer)
     for loaded in (pickle.loads(pickle.dumps(model)), joblib.load(buffer)):
         assert list(walk(loaded)) == []
-        again = getattr(loaded, predict.__name__)
-        assert np.array_equal(again(X), expected)
+        assert np.array_equal(outputs(loaded), expected)
         assert list(walk(loaded)) == []
 
 
