@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 
 from . import augmentation as views
+from ._utils._sklearn import HasMethods, checked
 from .embedder import ImageEmbedder
 
 if TYPE_CHECKING:
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["make_transfer_pipeline", "make_transfer_stack"]
 
+_CONSTRAINTS = {
+    **ImageEmbedder._parameter_constraints,
+    "head": [HasMethods(["fit", "get_params"]), None],
+    "backbones": [list, tuple],
+}
 
+
+@checked(**_CONSTRAINTS)
 def make_transfer_pipeline(
     backbone: str | torch.nn.Module = "tiny_mobilenet",
     head: BaseEstimator | None = None,
@@ -63,8 +71,6 @@ def make_transfer_pipeline(
     ------
     ValueError
         If there is an augmentation, and both numbers of views are 1.
-    TypeError
-        If the head is no estimator.
 
     Examples
     --------
@@ -78,8 +84,6 @@ def make_transfer_pipeline(
     >>> model["head"]
     MultiViewClassifier(estimator=HeadClassifier())
     """
-    if not (head is None or hasattr(head, "fit")):
-        raise TypeError(f"head is {head!r}; expected a classifier or a regressor.")
     if head is None:
         from .heads import HeadClassifier  # it imports torch, which other heads do not need
 
@@ -103,6 +107,7 @@ def make_transfer_pipeline(
     return Pipeline([("embedder", embedder), ("head", head)])
 
 
+@checked(**_CONSTRAINTS)
 def make_transfer_stack(
     backbones: Sequence,
     head: BaseEstimator | None = None,
@@ -176,17 +181,13 @@ def make_transfer_stack(
     >>> [name for name, _ in stack.estimators]
     ['tiny_resnet', 'tiny_mobilenet']
     """
-    if (
-        isinstance(backbones, str)
-        or hasattr(backbones, "state_dict")
-        or not (backbones := list(backbones))
-    ):
-        raise ValueError(
-            f'backbones is {backbones!r}; expected a list such as ["resnet50", "mobilenet_v2"].'
-        )
+    if not backbones:
+        raise ValueError('backbones is empty; expected names such as ["resnet50", "mobilenet_v2"].')
     branches = []
     for backbone in backbones:
-        if not isinstance(backbone, tuple):
+        if not (
+            isinstance(backbone, tuple) and len(backbone) == 2 and isinstance(backbone[0], str)
+        ):
             name = backbone if isinstance(backbone, str) else type(backbone).__name__
             # A name has no double underscore, which nested parameters use.
             backbone = name.replace(":", "_").replace("__", "_"), backbone

@@ -67,7 +67,7 @@ def test_two_branches_of_one_name_are_refused():
 
 @pytest.mark.parametrize("backbones", ["resnet50", [], nn.Sequential(nn.Flatten())])
 def test_backbones_is_a_list(backbones):
-    with pytest.raises(ValueError, match="expected a list such as"):
+    with pytest.raises(ValueError, match=r"'backbones' parameter|backbones is empty"):
         make_transfer_stack(backbones)
 
 
@@ -175,5 +175,5 @@ def test_the_default_final_estimator_is_a_logistic_regression():
 @pytest.mark.parametrize("head", [[], {}, "logistic"])
 def test_a_head_is_an_estimator(head):
     for make in (make_transfer_pipeline, lambda head: make_transfer_stack(["tiny_resnet"], head)):
-        with pytest.raises(TypeError, match="classifier or a regressor"):
+        with pytest.raises(TypeError, match="object implementing 'fit'"):
             make(head=head)

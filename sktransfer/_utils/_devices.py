@@ -25,7 +25,7 @@ def resolve_device(device):
     ValueError
         If PyTorch does not know the device or this machine does not have it.
     """
-    if device == "cpu" or (device == "auto" and _is_bare()):
+    if str(device) == "cpu" or (str(device) == "auto" and _is_bare()):
         return "cpu"
     import torch
 

@@ -45,7 +45,7 @@ def _estimator_has(method):
 class _MultiView(MetaEstimatorMixin):
     """What `MultiViewClassifier` and `MultiViewRegressor` have in common."""
 
-    _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods("fit")]}
+    _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods(["fit", "get_params"])]}
     # Metadata goes to the wrapped estimator.
     __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
     __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
@@ -184,7 +184,7 @@ class _MultiView(MetaEstimatorMixin):
         return _by_sample(values, n_views).mean(axis=1)
 
     def _check_splits_nothing(self):
-        for name, value in self.estimator.get_params(deep=True).items():
+        for name, value in clone(self.estimator).get_params(deep=True).items():
             prefix, _, parameter = name.rpartition("__")
             if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
                 split = self.estimator.get_params()[prefix] if prefix else self.estimator

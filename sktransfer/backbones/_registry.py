@@ -12,10 +12,12 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import replace
 from importlib import import_module
+from numbers import Integral
 from typing import TYPE_CHECKING
 
+from .._utils._sklearn import Interval, StrOptions, checked
 from .._utils._typing import FilePath
-from ._spec import BackboneSpec, unknown_backbone
+from ._spec import MAX_IMAGE_SIZE, BackboneSpec, unknown_backbone
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,7 @@ def source_of(spec):
 _PERMISSIVE = {"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"}
 
 
+@checked(filter=[str, None], license=[StrOptions({"permissive"}), None])
 def list_backbones(filter: str | None = None, *, license: str | None = None) -> list[str]:
     """List the names of all backbones that can be used here.
 
@@ -67,8 +70,6 @@ def list_backbones(filter: str | None = None, *, license: str | None = None) -> 
     >>> list_backbones("vit_h*", license="permissive")
     []
     """
-    if license not in ("permissive", None):
-        raise ValueError(f'license must be "permissive" or None, got {license!r}.')
     names = [
         name
         for source in sources()
@@ -107,6 +108,11 @@ _RECOMMENDED = {
 }
 
 
+@checked(
+    device=[StrOptions({"cpu", "cuda"})],
+    license=[StrOptions({"permissive"}), None],
+    speed=[StrOptions({"fast", "balanced", "best"})],
+)
 def recommended_backbones(
     device: str = "cpu", *, license: str | None = "permissive", speed: str = "balanced"
 ) -> list[str]:
@@ -134,14 +140,14 @@ def recommended_backbones(
     >>> recommended_backbones()
     ['efficientnet_lite0', 'efficientnet_lite2']
     """
-    if (device, speed) not in _RECOMMENDED or license not in ("permissive", None):
-        raise ValueError(
-            'device must be "cpu" or "cuda", license "permissive" or None, and speed "fast", '
-            f'"balanced" or "best"; got {device!r}, {license!r} and {speed!r}.'
-        )
     return list(_RECOMMENDED[device, speed][license is None])
 
 
+@checked(
+    image_size=[Interval(Integral, 1, MAX_IMAGE_SIZE, closed="both"), None],
+    pooling=[StrOptions({"auto", "cls", "mean", "cls+mean"})],
+    resize=[StrOptions({"auto", "crop", "squash"})],
+)
 def resolve_backbone(
     backbone: str | torch.nn.Module,
     weights: FilePath | None = "DEFAULT",
@@ -197,23 +203,12 @@ def resolve_backbone(
     >>> spec.fingerprint
     'torchvision:mobilenet_v2:IMAGENET1K_V1:b0353104'
     """
-    whole = hasattr(image_size, "__index__") and not isinstance(image_size, bool)
-    if image_size is not None and not (whole and image_size >= 1):
-        raise ValueError(
-            f"image_size must be a number of pixels (int >= 1) or None, got {image_size!r}."
-        )
     is_module = hasattr(backbone, "state_dict") and not isinstance(backbone, type)
     if not (is_module or isinstance(backbone, str)):
         raise TypeError(
             "A backbone must be a name or a torch.nn.Module, got "
             f"{backbone if isinstance(backbone, type) else type(backbone)}."
         )
-    for name, value, known in (
-        ("pooling", pooling, ("auto", "cls", "mean", "cls+mean")),
-        ("resize", resize, ("auto", "crop", "squash")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
     for source in sources():
         if source.matches(backbone):
             spec = source.resolve(backbone, weights, image_size, pooling)

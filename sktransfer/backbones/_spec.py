@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import inf
+from numbers import Integral
 from typing import Any
 
+from .._utils._sklearn import Interval, StrOptions, param_validation
 from ..exceptions import UnknownBackboneError
 
 #: Largest side of an image that a network sees, in pixels.
@@ -16,6 +18,13 @@ MAX_IMAGE_SIZE = 4096
 RANDOM_SEED = 0
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_CONSTRAINTS = {
+    "image_size": [Interval(Integral, 1, MAX_IMAGE_SIZE, closed="both")],
+    "resize_size": [Interval(Integral, 1, 4 * MAX_IMAGE_SIZE, closed="both"), None],
+    "interpolation": [StrOptions({"bilinear", "bicubic"})],
+    "decoding": [StrOptions({"fast", "exact"})],
+}
 
 
 @dataclass(frozen=True)
@@ -60,26 +69,15 @@ class Preprocessing:
     decoding: str = "fast"
 
     def __post_init__(self):
-        if not 1 <= self.image_size <= MAX_IMAGE_SIZE:
-            raise ValueError(
-                f"image_size must be from 1 to {MAX_IMAGE_SIZE} pixels, got {self.image_size}."
-            )
-        if self.resize_size is not None and not 1 <= self.resize_size <= 4 * MAX_IMAGE_SIZE:
-            raise ValueError(
-                f"resize_size must be None or from 1 to {4 * MAX_IMAGE_SIZE} pixels, got "
-                f"{self.resize_size}."
-            )
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise ValueError(
-                f'interpolation must be "bilinear" or "bicubic", got {self.interpolation!r}.'
-            )
-        if self.decoding not in ("fast", "exact"):
-            raise ValueError(f'decoding must be "fast" or "exact", got {self.decoding!r}.')
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(map(isfinite, values)):
-                raise ValueError(f"{name} must be three finite numbers, got {values}.")
-        if not all(value > 0 for value in self.std):
-            raise ValueError(f"std must be positive, got {self.std}.")
+        param_validation.validate_parameter_constraints(_CONSTRAINTS, vars(self), "Preprocessing")
+        for name, least, above in (("mean", -inf, ""), ("std", 0, " above 0")):
+            given = getattr(self, name)
+            try:
+                values = tuple(map(float, given)) if len(given) == 3 else ()
+            except (TypeError, ValueError, ArithmeticError):
+                values = ()
+            if not (values and all(least < value < inf for value in values)):
+                raise ValueError(f"{name} must be three finite numbers{above}, got {given!r}.")
 
     def for_size(self, image_size: int) -> Preprocessing:
         """Return the same preprocessing for another image size.
@@ -94,10 +92,10 @@ class Preprocessing:
         Preprocessing
             ``resize_size`` changes in proportion.
         """
-        resize_size = self.resize_size
+        resized, resize_size = replace(self, image_size=image_size), self.resize_size
         if resize_size is not None:
-            resize_size = max(1, round(resize_size * image_size / self.image_size))
-        return replace(self, image_size=int(image_size), resize_size=resize_size)
+            resize_size = max(1, round(resize_size * resized.image_size / self.image_size))
+        return replace(resized, image_size=int(image_size), resize_size=resize_size)
 
     @property
     def min_decoded_side(self) -> int | None:

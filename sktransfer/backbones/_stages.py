@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from numbers import Integral
 
 from torch import nn
 from torchvision import models
+
+from .._utils._sklearn import Interval, checked
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 #: What networks call the container of their blocks.
@@ -17,6 +20,7 @@ class _GlobalMean(nn.Module):
         return features.mean([2, 3])
 
 
+@checked(network=[nn.Module])
 def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Cut a backbone into its stages, from the images to the embedding.
 
@@ -39,14 +43,13 @@ def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     >>> [name for name, _ in backbone_stages(resnet18())]
     ['conv1', 'layer1', 'layer2', 'layer3', 'layer4', 'fc']
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network is {network!r}; expected a torch.nn.Module.")
     steps = _sequence(network)
     if steps is not None:
         return _merge(steps, lambda modules: nn.Sequential(*modules))
     return _merge(_children(network), nn.ModuleList)
 
 
+@checked(network=[nn.Module], trainable_stages=[Interval(Integral, 0, None, closed="left")])
 def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.Module, nn.Module]:
     """Split a backbone into a frozen lower and a trainable upper part.
 
@@ -80,7 +83,7 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
     (4, 2)
     """
     stages = backbone_stages(network)
-    if not 0 <= trainable_stages <= len(stages):
+    if trainable_stages > len(stages):
         raise ValueError(
             f"trainable_stages must be from 0 to {len(stages)} for this backbone, got "
             f"{trainable_stages}. Its stages are {[name for name, _ in stages]}."

@@ -39,9 +39,9 @@ def resolve_cache_root(cache):
             cache = os.environ.get("SKTRANSFER_HOME") or platformdirs.user_cache_dir("sktransfer")
         # Workers in other processes may have another working directory.
         root = Path(os.fsdecode(cache)).expanduser().absolute()
-        with suppress(OSError):  # it does not exist yet; whatever else is wrong shows in its use
-            os.lstat(root)
-    except (RuntimeError, ValueError) as error:  # no home directory; NUL, lone surrogates
+        with suppress(FileNotFoundError, PermissionError):
+            os.lstat(root / EMBEDDINGS)
+    except (RuntimeError, ValueError, OSError) as error:  # no home, NUL, too long, inside a file
         warn_once(repr(cache), Trouble("unusable", error))
         return None
     return root

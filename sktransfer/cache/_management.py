@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .._utils._sizes import size_text
-from .._utils._sklearn import validate_params
+from .._utils._sklearn import checked
 from .._utils._typing import FilePath
 from ._database import FOREIGN, Database
 from ._failures import Trouble, forget_warnings, warn_once
@@ -185,7 +185,7 @@ def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     )
 
 
-@validate_params({"paths_only": ["boolean"]}, prefer_skip_nested_validation=True)
+@checked(backbone=[str, None], paths_only=["boolean"])
 def clear_cache(
     backbone: str | None = None, *, cache: bool | FilePath = True, paths_only: bool = False
 ) -> int:
@@ -211,11 +211,8 @@ def clear_cache(
 
     Raises
     ------
-    TypeError
-        If ``backbone`` is not a string.
     ValueError
-        If ``cache`` names no directory, ``paths_only`` is not a bool, or both ``backbone`` and
-        ``paths_only`` are given.
+        If ``cache`` names no directory, or both ``backbone`` and ``paths_only`` are given.
     OSError
         If a file cannot be deleted.
 
@@ -230,11 +227,6 @@ def clear_cache(
     >>> sktransfer.clear_cache("resnet50", cache="/tmp/no-embeddings-here")
     0
     """
-    if not isinstance(backbone, str | None):
-        raise TypeError(
-            f"backbone={backbone!r} is a {type(backbone).__name__}; pass the name of a backbone, a "
-            'pattern such as "timm:*", or None for all. To name the cache: clear_cache(cache=PATH).'
-        )
     root = _root_of(cache)
     if backbone is not None and paths_only:
         raise ValueError(

@@ -14,6 +14,10 @@ IMAGE_EXTENSIONS = (
 )
 
 
+#: What a parameter for a path may be; `open` takes a number for an open file, and closes it.
+PATH = [str, os.PathLike]
+
+
 def list_some(things):
     """List the first things in a message and count the others."""
     more = f" and {len(things) - 10} more" if len(things) > 10 else ""
@@ -37,17 +41,8 @@ def make_bunch(title, data, labels, **others):
     return Bunch(data=data, target=target, target_names=target_names, DESCR=description, **others)
 
 
-def check_path(path, parameter, what):
-    """Check the type of a path: `open` takes a number for an open file, and closes it."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            f"{parameter}={path!r} is a {type(path).__name__}; pass the path of {what}."
-        )
-
-
 def check_folder(folder, parameter):
     """Return the path of a folder that exists, or say what to pass."""
-    check_path(folder, parameter, "a folder")
     folder = Path(folder)
     if not os.path.exists(folder):
         where = "" if folder.is_absolute() else f" (the path is relative to {Path.cwd()})"

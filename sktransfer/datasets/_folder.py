@@ -5,12 +5,14 @@ import re
 
 from sklearn.utils import Bunch
 
+from .._utils._sklearn import checked
 from .._utils._typing import FilePath
-from ._bunch import IMAGE_EXTENSIONS, check_folder, list_some, make_bunch
+from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
 
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
+@checked(root=PATH, extensions=[str, tuple, list])
 def load_image_folder(
     root: FilePath, *, extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS
 ) -> Bunch:
@@ -63,9 +65,7 @@ def load_image_folder(
     """
     root = check_folder(root, "root")
     given = (extensions,) if isinstance(extensions, str) else extensions
-    if not isinstance(given, (tuple, list)) or not all(
-        isinstance(extension, str) and extension.startswith(".") for extension in given or [None]
-    ):
+    if not all(isinstance(end, str) and end.startswith(".") for end in given or [None]):
         raise ValueError(
             f'extensions={extensions!r}: each must begin with a dot, such as (".jpg", ".png").'
         )

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from sklearn.utils import Bunch, check_random_state
 
-from .._utils._sklearn import Interval, StrOptions, validate_params
+from .._utils._sklearn import Interval, StrOptions, checked
 from .._utils._typing import FilePath, Seed
 from ._bunch import make_bunch
 
@@ -18,17 +18,14 @@ _SHAPES = ("circle", "square", "triangle", "cross", "star", "ring")
 _OVERSAMPLING = 4
 
 
-@validate_params(
-    {
-        "n_samples": [Interval(Integral, 1, 1_000_000, closed="both")],
-        "n_classes": [Interval(Integral, 2, len(_SHAPES), closed="both")],
-        "image_size": [Interval(Integral, 16, 4096, closed="both")],
-        "noise": [Interval(Real, 0, 1, closed="both")],
-        "folder": [str, os.PathLike, None],
-        "format": [StrOptions({"png", "jpg"})],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+@checked(
+    n_samples=[Interval(Integral, 1, 1_000_000, closed="both")],
+    n_classes=[Interval(Integral, 2, len(_SHAPES), closed="both")],
+    image_size=[Interval(Integral, 16, 4096, closed="both")],
+    noise=[Interval(Real, 0, 1, closed="both")],
+    folder=[str, os.PathLike, None],
+    format=[StrOptions({"png", "jpg"})],
+    random_state=["random_state"],
 )
 def make_shapes(
     n_samples: int = 200,
@@ -85,7 +82,7 @@ def make_shapes(
     if folder is not None:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"folder={folder!r} cannot be created: {error}.") from error
     rng = check_random_state(random_state)
     labels = [_SHAPES[code] for code in rng.permutation(np.arange(n_samples) % n_classes)]

@@ -9,21 +9,17 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.utils import Bunch
 
-from .._utils._sklearn import validate_params
+from .._utils._sklearn import checked
 from .._utils._typing import FilePath
-from ._bunch import IMAGE_EXTENSIONS, check_folder, check_path, list_some, make_bunch
+from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
 
 
-@validate_params(
-    {
-        "image_column": [str],
-        "label_column": [str, None],
-        "suffix": [str],
-        "where": [Mapping, None],
-        "delimiter": [str],
-        "encoding": [str],
-    },
-    prefer_skip_nested_validation=True,
+@checked(
+    csv=PATH,
+    image_dir=PATH,
+    label_column=[str, None],
+    where=[Mapping, None],
+    **{name: [str] for name in ("image_column", "suffix", "delimiter", "encoding")},
 )
 def load_image_csv(
     csv: FilePath,
@@ -102,9 +98,8 @@ def load_image_csv(
     >>> dogs.ids.tolist(), dogs.target.tolist()
     (['008', '007'], ['pug', 'beagle'])
     """
-    check_path(csv, "csv", "a table")
     check_folder(image_dir, "image_dir")
-    where = {} if where is None else where
+    where = {str(column): str(value) for column, value in (where or {}).items()}
     columns = [image_column] if label_column is None else [image_column, label_column]
     rows = _read_table(csv, [*columns, *where], delimiter, encoding)
     for column, value in where.items():
@@ -133,10 +128,10 @@ def load_image_csv(
 def _read_table(path, columns, delimiter, encoding):
     """Return a dict for each row, with its line number under the key None."""
     rows = []
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"csv: there is no table {path}.")
     try:
         file = open(path, newline="", encoding=encoding)  # noqa: SIM115 (its errors differ)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"csv: there is no table {path}.") from None
     except (LookupError, ValueError) as error:
         hint = 'Python knows "utf-8-sig" and "latin-1", for example'
         raise ValueError(
@@ -160,7 +155,7 @@ def _read_table(path, columns, delimiter, encoding):
             f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "
             'encoding="latin-1".'
         ) from error
-    except csv_module.Error as error:
+    except (csv_module.Error, TypeError) as error:  # a delimiter of several characters
         raise ValueError(f"{path} cannot be read as a table: {error}.") from error
     return rows
 

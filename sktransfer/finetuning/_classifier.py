@@ -13,23 +13,24 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .._engine import resolve_runtime
-from .._training._parameters import CONSTRAINTS, check_validation, check_weight
+from .._training._parameters import CONSTRAINTS, LARGEST, check_validation, check_weight
 from .._training._prediction import PredictsByLogits
 from .._training._targets import ClassTargets, clean_labels
+from .._utils._docs import parameters_like
 from .._utils._parameters import MAX_VIEWS, HoldsModules
-from .._utils._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    fit_context,
-)
+from .._utils._sklearn import Interval, StrOptions, fit_context
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
+from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import embedding_precision, fit_classifier
 from ._tuned_backbone import with_advice
 
+_SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
+_SHARED += ("engine", "cache", "max_pixels")
 
+
+@parameters_like(ImageEmbedder)
 class FineTuneClassifier(
     PredictsByLogits, HoldsModules, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
@@ -46,8 +47,6 @@ class FineTuneClassifier(
     ----------
     backbone : str or torch.nn.Module, default="tiny_mobilenet"
         Name of the network, see :func:`sktransfer.list_backbones`, or a custom module.
-    weights : str, path-like or None, default="DEFAULT"
-        As for :class:`~sktransfer.ImageEmbedder`.
     trainable_stages : int or "all", default=3
         Number of stages to train, counted from the end, see
         :func:`sktransfer.backbones.backbone_stages`. 0 without an augmentation equals the frozen
@@ -58,14 +57,6 @@ class FineTuneClassifier(
         ``verbose`` are those of this classifier. Its parameters apply to the training on frozen
         embeddings, its structure and label smoothing also to the second training. None is
         ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
-    image_size : int or None, default=None
-        Side in pixels of the square that the network sees; None for that of the weights.
-    pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
-        Which tokens of a vision transformer are the embedding, as for
-        :class:`~sktransfer.ImageEmbedder`.
-    resize : {"auto", "crop", "squash"}, default="auto"
-        Whether an image is cropped to a square or squashed, as for
-        :class:`~sktransfer.ImageEmbedder`.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default=None
         Random changes of the images while head and backbone are trained together, as for
         :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are.
@@ -132,8 +123,6 @@ class FineTuneClassifier(
     cache : bool, str, path-like or None, default=True
         Where embeddings of the frozen backbone are kept, as for
         :class:`~sktransfer.ImageEmbedder`. Tuned embeddings are not cached.
-    max_pixels : int, default=100_000_000
-        Images with more pixels (height x width) are refused before they are decoded.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights of the head, the order of images, views, dropout and the
         validation images. An int gives bit-equal weights each time on a CPU with the same number
@@ -199,28 +188,20 @@ class FineTuneClassifier(
     """
 
     _parameter_constraints: ClassVar[dict] = {
+        **{name: ImageEmbedder._parameter_constraints[name] for name in _SHARED},
         **CONSTRAINTS,
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "backbone": [str, HasMethods(["forward", "state_dict"])],
-        "weights": [str, os.PathLike, None],
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "head": [HeadClassifier, None],
-        "image_size": [Interval(Integral, 1, None, closed="left"), None],
-        "pooling": [StrOptions({"auto", "cls", "mean", "cls+mean"})],
-        "resize": [StrOptions({"auto", "crop", "squash"})],
-        "augmentation": [str, torch.nn.Module, None],
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, LARGEST, closed="neither")],
+        "backbone_lr_factor": [Interval(Real, 0, LARGEST, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, LARGEST, closed="left")],
         "update_batch_norm": ["boolean"],
         "checkpoint_dir": [str, os.PathLike, None],
         "memory_limit": [Interval(Integral, 0, None, closed="left"), str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
-        "engine": [StrOptions({"auto", "torch", "openvino"})],
-        "cache": ["boolean", str, os.PathLike, None],
-        "max_pixels": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,16 @@ from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._utils._optional import import_optional
+from .._utils._sklearn import Interval, checked
 from .._utils._threads import thread_share
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, digest_images, image_name
 from ._embedding import embed
 
-__all__ = ["find_duplicates"]
-
 _N_NEIGHBORS = 10
 
 
+@checked(threshold=[Interval(Real, 0, 1e30, closed="both")])
 def find_duplicates(
     X: Images,
     *,

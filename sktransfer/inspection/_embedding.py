@@ -7,8 +7,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..embedder import ImageEmbedder
 
-__all__ = ["embed"]
-
 
 def embed(embedder, images):
     """Return one row for each image from a transformer, which need not be fitted, or by default."""

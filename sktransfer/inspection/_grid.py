@@ -10,19 +10,26 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
+from torch import nn
 
 from .._utils._optional import import_optional
+from .._utils._parameters import MAX_VIEWS
+from .._utils._sklearn import HasMethods, Interval, checked
 from .._utils._typing import ArrayLike, Images, Seed
 from ..augmentation import Views, resolve_augmentation
 from ..exceptions import UnreadableImageError
 from ..images import check_images, decode_image, digest_image
 
-__all__ = ["ImageGridDisplay", "thumbnail"]
-
 _WIDTH, _CELL, _LINE = 11.5, 2.0, 0.17  # inches: a full row, the highest cell, a line of text
 _LETTERS_PER_INCH = 13  # of the small font, with some room to the next cell
+
+#: What parameters may be.
+MODEL = [HasMethods("predict_proba")]
+COUNT = [Interval(Integral, 1, 1_000_000, closed="both")]
+FIGURE = [HasMethods(["subplots", "get_layout_engine"]), None]
+AX = [HasMethods(["plot", "scatter", "add_artist"]), None]
 
 
 class ImageGridDisplay:
@@ -57,6 +64,7 @@ class ImageGridDisplay:
     (2, 5)
     """
 
+    @checked(n_cols=COUNT)
     def __init__(self, *, images, captions, indices=None, colors=None, n_cols=5):
         self.images = images
         self.captions = captions
@@ -65,6 +73,7 @@ class ImageGridDisplay:
         self.n_cols = n_cols
 
     @classmethod
+    @checked(max_images=COUNT)
     def from_data(
         cls, X: Images, y: ArrayLike | None = None, *, max_images: int = 20, random_state: Seed = 0
     ) -> ImageGridDisplay:
@@ -88,7 +97,6 @@ class ImageGridDisplay:
         """
         images = check_images(X)
         check_consistent_length(images, y)
-        check_scalar(max_images, "max_images", Integral, min_val=1)
         indices = check_random_state(random_state).permutation(len(images))
         if y is not None:
             y = column_or_1d(y)
@@ -102,6 +110,11 @@ class ImageGridDisplay:
         return cls(images=shown, captions=captions, indices=indices).plot()
 
     @classmethod
+    @checked(
+        augmentation=[str, nn.Module],
+        n_views=[Interval(Integral, 1, MAX_VIEWS, closed="both")],
+        random_state=[Integral],
+    )
     def from_augmentation(
         cls, image: Any, augmentation: Any = "crop", *, n_views: int = 10, random_state: int = 0
     ) -> ImageGridDisplay:
@@ -125,6 +138,7 @@ class ImageGridDisplay:
         captions = [[("view", view)] for view in range(n_views)]
         return cls(images=shown, captions=captions).plot()
 
+    @checked(figure=FIGURE)
     def plot(self, figure: Any = None) -> ImageGridDisplay:
         """Draw the images.
 
@@ -139,7 +153,6 @@ class ImageGridDisplay:
             The display itself.
         """
         plt = import_optional("matplotlib.pyplot", "report", type(self).__name__)
-        check_scalar(self.n_cols, "n_cols", Integral, min_val=1)
         if not len(self.images):
             raise ValueError("There are no images to show.")
         n_cols = min(self.n_cols, len(self.images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
-
-__all__ = ["TrainingHistoryDisplay"]
+from .._utils._sklearn import checked
+from ._grid import AX
 
 _PARTS = {"train": "training", "valid": "validation"}
 
@@ -53,6 +54,7 @@ class TrainingHistoryDisplay:
     ['training', 'validation']
     """
 
+    @checked(history=[list, tuple], metric=[str], best_epoch=[Integral, None])
     def __init__(self, history, *, metric="loss", best_epoch=None):
         self.history = history
         self.metric = metric
@@ -86,6 +88,7 @@ class TrainingHistoryDisplay:
         display = cls(model.history_, metric=metric, best_epoch=model.best_epoch_)
         return display.plot(ax, line_kw=line_kw)
 
+    @checked(ax=AX, line_kw=[dict, None])
     def plot(self, ax: Any = None, *, line_kw: dict | None = None) -> TrainingHistoryDisplay:
         """Plot the curves.
 

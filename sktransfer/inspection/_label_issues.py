@@ -14,8 +14,6 @@ from .._utils._typing import ArrayLike, Images
 from ..images import check_images, image_name
 from ._embedding import embed
 
-__all__ = ["find_label_issues"]
-
 _FILTER = "low_self_confidence"  # the estimated number of wrong labels, lowest quality first
 
 

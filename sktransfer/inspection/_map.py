@@ -11,12 +11,11 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from .._utils._optional import import_optional
+from .._utils._sklearn import HasMethods, checked
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images
 from ._embedding import embed
-from ._grid import thumbnail
-
-__all__ = ["EmbeddingMapDisplay"]
+from ._grid import AX, COUNT, thumbnail
 
 # Colors of Okabe and Ito, which color-blind readers tell apart, times markers.
 _COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#000000"]
@@ -57,6 +56,7 @@ class EmbeddingMapDisplay:
         self.y = y
 
     @classmethod
+    @checked(projection=[HasMethods("fit_transform"), None])
     def from_estimator(
         cls, embedder: Any, X: Images, y: ArrayLike | None = None, *, projection: Any = None
     ) -> EmbeddingMapDisplay:
@@ -86,6 +86,7 @@ class EmbeddingMapDisplay:
         points = projection.fit_transform(embed(embedder, images))
         return cls(points=points, images=images, y=y).plot()
 
+    @checked(ax=AX, n_thumbnails=COUNT)
     def plot(self, ax: Any = None, *, n_thumbnails: int = 40) -> EmbeddingMapDisplay:
         """Draw the points.
 

@@ -12,8 +12,6 @@ from ..images import check_images
 from ._embedding import embed
 from ._grid import ImageGridDisplay, thumbnail
 
-__all__ = ["NeighborsDisplay"]
-
 
 class NeighborsDisplay(ImageGridDisplay):
     """Grid with an image in each row, followed by the most similar images of a data set.

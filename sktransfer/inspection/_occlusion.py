@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from sklearn.linear_model import Ridge
-from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._utils._optional import import_optional
+from .._utils._sklearn import Interval, checked
 from .._utils._typing import ArrayLike, Images
 from ..exceptions import UnreadableImageError
 from ..images import check_images
-from ._grid import ImageGridDisplay, thumbnail
-
-__all__ = ["OcclusionDisplay"]
+from ._grid import FIGURE, MODEL, ImageGridDisplay, thumbnail
 
 _SIDE = 320  # pixels of the longer side of an image that is occluded
 _MAP = 64  # points along each side of a map
@@ -54,6 +53,7 @@ class OcclusionDisplay(ImageGridDisplay):
     """
 
     @classmethod
+    @checked(estimator=MODEL, figure=FIGURE, n_steps=[Interval(Integral, 2, 99, closed="both")])
     def from_estimator(
         cls,
         estimator: Any,
@@ -75,7 +75,7 @@ class OcclusionDisplay(ImageGridDisplay):
         classes : array-like of shape (n_samples,) or None, default=None
             Classes to explain; None explains the predicted ones.
         n_steps : int, default=12
-            Number of places along each side.
+            Number of places along each side, from 2 to 99.
         figure : optional
             See :meth:`~sktransfer.inspection.ImageGridDisplay.plot`.
 
@@ -90,7 +90,6 @@ class OcclusionDisplay(ImageGridDisplay):
             If an image cannot be read.
         """
         matplotlib = import_optional("matplotlib", "report", "OcclusionDisplay")
-        check_scalar(n_steps, "n_steps", Integral, min_val=2)
         images = [thumbnail(image, _SIDE) for image in check_images(X)]
         if reasons := [image for image in images if isinstance(image, str)]:
             raise UnreadableImageError(reasons[0])
@@ -98,7 +97,11 @@ class OcclusionDisplay(ImageGridDisplay):
         found = np.asarray(estimator.predict_proba([*images, *occluded]))
         codes = found[: len(images)].argmax(axis=1)
         if classes is not None:
-            codes = np.array([list(estimator.classes_).index(name) for name in classes])
+            check_consistent_length(images, classes)
+            matches = column_or_1d(classes)[:, None] == estimator.classes_
+            if not matches.any(axis=1).all():
+                raise ValueError(f"classes must be among {list(estimator.classes_)}.")
+            codes = matches.argmax(axis=1)
         each = np.arange(len(images))
         hidden = found[len(images) :].reshape(len(images), n_steps**2, -1)[each, :, codes]
         whole = found[each, codes]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_consistent_length, check_scalar
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from .._utils._sklearn import HasMethods, checked
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images
-from ._grid import ImageGridDisplay, thumbnail
-
-__all__ = ["PredictionGridDisplay"]
+from ._grid import COUNT, FIGURE, ImageGridDisplay, thumbnail
 
 _RIGHT, _WRONG = "#0060a0", "#c04800"  # blue and orange: color-blind readers tell them apart
 
@@ -43,6 +41,7 @@ class PredictionGridDisplay(ImageGridDisplay):
     """
 
     @classmethod
+    @checked(estimator=[HasMethods("predict")])
     def from_estimator(
         cls,
         estimator: Any,
@@ -74,6 +73,7 @@ class PredictionGridDisplay(ImageGridDisplay):
         return cls.from_predictions(X, y, estimator.predict(X), **options)
 
     @classmethod
+    @checked(top_k=COUNT, max_images=COUNT, n_cols=COUNT, errors_only=["boolean"], figure=FIGURE)
     def from_predictions(
         cls,
         X: Images,
@@ -121,14 +121,13 @@ class PredictionGridDisplay(ImageGridDisplay):
             If `errors_only` is True, and `y_true` is None or no prediction is wrong; or if there is
             not one label for each column of `y_proba`.
         """
-        check_scalar(max_images, "max_images", Integral, min_val=1)
         images, y_pred = check_images(X), column_or_1d(y_pred)
         y_true = None if y_true is None else column_or_1d(y_true)
         check_consistent_length(images, y_true, y_pred, y_proba)
         if y_proba is None:
             y_proba, labels = np.empty((len(images), 0)), []
-        elif labels is None:
-            labels = np.unique(y_true)
+        else:
+            labels = np.unique(y_true) if labels is None else column_or_1d(labels)
         y_proba = np.asarray(y_proba)
         if y_proba.shape[1:] != (len(labels),):
             raise ValueError(

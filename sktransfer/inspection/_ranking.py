@@ -11,14 +11,15 @@ from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import column_or_1d
 
+from .._training._targets import clean_labels
 from .._utils._optional import import_optional
+from .._utils._sklearn import checked
 from .._utils._typing import ArrayLike, Images
 from ..embedder import ImageEmbedder
 from ._embedding import embed
 
-__all__ = ["rank_backbones"]
 
-
+@checked(backbones=[list, tuple], metric=[callable])
 def rank_backbones(
     X: Images,
     y: ArrayLike,
@@ -61,7 +62,7 @@ def rank_backbones(
     ['backbone', 'score', 'n_features', 'penalty']
     """
     pandas = import_optional("pandas", "report", "rank_backbones")
-    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    classes, codes = np.unique(column_or_1d(clean_labels(y)), return_inverse=True)
     # One column for each class: in scikit-learn 1.9, RidgeClassifierCV(scoring=...) takes the two
     # classes of a binary problem for one.
     targets = np.eye(len(classes))[codes]

@@ -10,14 +10,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._optional import import_optional
+from .._utils._sklearn import checked
 from ..backbones import backbone_stages, load_backbone
 from ..embedder import ImageEmbedder, resolve_spec
 from ..finetuning import FineTuneClassifier
 from ..heads import HeadClassifier, HeadRegressor
+from ._grid import COUNT
 
-__all__ = ["summary"]
 
-
+@checked(batch_size=COUNT, depth=COUNT)
 def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
     """List layers, output shapes, and trainable and frozen parameters of a model.
 

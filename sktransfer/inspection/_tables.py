@@ -10,12 +10,13 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._utils._optional import import_optional
+from .._utils._sklearn import checked
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, image_name
+from ._grid import COUNT, MODEL
 
-__all__ = ["confused_pairs", "error_table", "prediction_table", "submission_table"]
 
-
+@checked(model=MODEL, top_k=COUNT)
 def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
     """Tabulate the most probable classes of each image.
 
@@ -33,11 +34,6 @@ def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
     pandas.DataFrame
         One row for each image, in order, with the columns ``path`` (None for an image in memory),
         ``predicted``, ``probability``, ``predicted_2``, ``probability_2``, and so on.
-
-    Raises
-    ------
-    TypeError
-        The model has no ``predict_proba``.
     """
     pandas, paths, found = _probabilities(model, X, "prediction_table")
     values, columns = found.to_numpy(), {"path": paths}
@@ -49,6 +45,7 @@ def prediction_table(model: Any, X: Images, *, top_k: int = 3) -> Any:
     return pandas.DataFrame(columns).rename_axis("index")
 
 
+@checked(model=MODEL, errors_only=["boolean"])
 def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True) -> Any:
     """Tabulate the images that a model classifies wrongly, worst first.
 
@@ -83,6 +80,7 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
     return table.sort_values("loss", ascending=False, kind="stable")
 
 
+@checked(model=MODEL, id_column=[str])
 def submission_table(
     model: Any, X: Images, *, id_column: str = "id", ids: ArrayLike | None = None
 ) -> Any:
@@ -133,8 +131,6 @@ def submission_table(
 def _probabilities(model, X, needed_by):
     """Return pandas, the paths of images and a data frame with one column for each class."""
     pandas = import_optional("pandas", "report", needed_by)
-    if not hasattr(model, "predict_proba"):
-        raise TypeError(f"{needed_by} needs a classifier with predict_proba; got {model!r}.")
     paths = [image_name(image) for image in check_images(X)]
     return pandas, paths, pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
 
@@ -163,6 +159,8 @@ def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> Any:
     pandas = import_optional("pandas", "report", "confused_pairs")
     check_consistent_length(y_true, y_pred)
     pairs = pandas.DataFrame({"true": column_or_1d(y_true), "predicted": column_or_1d(y_pred)})
+    if pairs.isna().any(axis=None):
+        raise ValueError("Classes must not be missing (None or NaN). Leave such samples out.")
     table = pairs.value_counts(sort=False).reset_index(name="count")
     table["fraction"] = table["count"] / table.groupby("true")["count"].transform("sum")
     order = ["count", "fraction"]

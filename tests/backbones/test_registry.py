@@ -43,7 +43,7 @@ def test_listing_by_license():
     names = list_backbones(license="permissive")
     assert {"tiny_resnet", "resnet50"} < set(names) < set(list_backbones())
     assert "vit_h_14" not in names  # its best weights are CC BY-NC
-    with pytest.raises(ValueError, match='must be "permissive" or None'):
+    with pytest.raises(ValueError, match=r"'license' parameter .* among {'permissive'} or None"):
         list_backbones(license="mit")
 
 
@@ -84,7 +84,7 @@ def test_recommended_backbones_are_built_with_random_weights(name):
 
 
 def test_unknown_presets_name_those_there_are():
-    with pytest.raises(ValueError, match='"fast", "balanced" or "best"'):
+    with pytest.raises(ValueError, match=r"'speed' parameter .*'balanced'"):
         recommended_backbones("cpu", speed="slow")
 
 
@@ -127,9 +127,9 @@ def test_what_is_neither_name_nor_module_is_a_type_error(backbone):
     [
         ("inception_v3", 74, "at least 75"),
         ("maxvit_t", 256, "224 pixels only"),
-        ("resnet18", 0, "number of pixels"),
-        ("resnet18", 10**20, "from 1 to 4096 pixels"),
-        ("resnet18", 96.5, "number of pixels"),
+        ("resnet18", 0, r"int in the range \[1, 4096\]"),
+        ("resnet18", 10**400, r"int in the range \[1, 4096\]"),
+        ("resnet18", 96.5, r"int in the range \[1, 4096\]"),
         ("tiny_resnet", 16, "at least 32"),
     ],
 )

@@ -74,7 +74,7 @@ def test_networks_without_tokens_refuse_pooling(name):
 
 @pytest.mark.parametrize("parameter", ["pooling", "resize"])
 def test_unknown_values_list_those_there_are(parameter):
-    with pytest.raises(ValueError, match=rf"{parameter} must be one of \('auto'"):
+    with pytest.raises(ValueError, match=f"'{parameter}' parameter .* must be a str among"):
         resolve_backbone("tiny_resnet", **{parameter: "max"})
 
 

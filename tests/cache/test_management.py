@@ -182,5 +182,5 @@ def test_sizes(text, n_bytes):
 
 @pytest.mark.parametrize("backbone", [3, b"resnet50", ["resnet50"], Path("resnet50")], ids=str)
 def test_clear_cache_takes_the_name_of_a_backbone(backbone):
-    with pytest.raises(TypeError, match="pass the name of a backbone"):
+    with pytest.raises(TypeError, match="'backbone' parameter of clear_cache"):
         sktransfer.clear_cache(backbone)

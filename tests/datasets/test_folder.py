@@ -1,7 +1,6 @@
 """Loading class folders."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -132,7 +131,7 @@ def test_folders_that_are_none_say_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("root", [None, 3, ["pets"], b"pets"], ids=str)
 def test_a_root_that_is_no_path_says_what_to_pass(root):
-    with pytest.raises(TypeError, match=f"root={re.escape(repr(root))} .*; pass the path"):
+    with pytest.raises(TypeError, match="'root' parameter of load_image_folder must be"):
         load_image_folder(root)
 
 

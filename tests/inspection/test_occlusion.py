@@ -65,6 +65,12 @@ def test_an_image_that_cannot_be_read(tmp_path):
         OcclusionDisplay.from_estimator(RedCorner(), [str(tmp_path / "gone.jpg")])
 
 
+@pytest.mark.parametrize("classes", [["blue"], [None], ["red", "red"]])
+def test_classes_that_the_classifier_does_not_know(image, classes):
+    with pytest.raises(ValueError, match=r"classes must be among|inconsistent"):
+        OcclusionDisplay.from_estimator(RedCorner(), [image], classes=classes, n_steps=2)
+
+
 @pytest.fixture(scope="module")
 def model():
     shapes = make_shapes(60, random_state=0)

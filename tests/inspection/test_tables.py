@@ -13,7 +13,7 @@ from sktransfer.inspection import (
     submission_table,
 )
 
-pytest.importorskip("pandas")
+pd = pytest.importorskip("pandas")
 
 
 class Known:
@@ -90,6 +90,12 @@ def test_confused_pairs_leave_out_what_is_right():
     assert table["count"].tolist() == [2, 1]
     np.testing.assert_allclose(table["fraction"], [2 / 3, 1 / 2])
     assert confused_pairs(y_true, y_true).empty
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_confused_pairs_refuse_missing_classes(missing):
+    with pytest.raises(ValueError, match="must not be missing"):
+        confused_pairs(["cat", "dog"], ["cat", missing])
 
 
 def test_tables_of_a_pipeline():
