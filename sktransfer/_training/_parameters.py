@@ -1,6 +1,7 @@
 """Checks that all estimators of a training share."""
 
 import inspect
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import MappingProxyType
 
@@ -12,6 +13,11 @@ from .._utils._sklearn import Interval, StrOptions, check_sample_weight
 
 #: Largest number of epochs, and of units in a layer.
 MAX_EPOCHS, MAX_UNITS = 1_000_000, 100_000
+
+#: Upper bound of rates, penalties and weights, whose products must not overflow.
+LARGEST = 1e100
+
+_SETTINGS = Real, str, tuple, list, Callable, type(None)
 
 #: Parameters that mean the same everywhere.
 CONSTRAINTS = MappingProxyType(
@@ -37,9 +43,13 @@ def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
     ``ours`` are arguments that the caller passes, ``extra`` are accepted besides.
     """
     label = getattr(function, "__name__", None) or repr(function)
-    huge = [n for n, v in given.items() if isinstance(v, Integral) and abs(v) >= 2**63]
-    if huge:
-        raise ValueError(f"{name}={given!r} has numbers that are too large: {', '.join(huge)}.")
+    odd = [
+        n
+        for n, v in given.items()
+        if not isinstance(v, _SETTINGS) or (isinstance(v, Integral) and abs(v) >= 2**63)
+    ]
+    if odd:
+        raise ValueError(f"{name}={given!r} has values that no {label} takes: {', '.join(odd)}.")
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -56,8 +66,10 @@ def check_weight(sample_weight, n_samples):
     """Return the weights of samples as float64, ones for None."""
     rows = np.empty((n_samples, 1))  # scikit-learn compares with an array, and images are none
     weight = check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if not 0 < weight.max() < LARGEST:  # NaN compares as False
+        raise ValueError(
+            f"Sample weights must be below {LARGEST:g}, and at least one must be positive."
+        )
     return weight
 
 

@@ -8,6 +8,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 from torch.utils.data import Dataset
 
+from ._parameters import LARGEST
+
 #: Rows that are converted to float64 at a time.
 CHUNK = 1024
 
@@ -117,10 +119,10 @@ def class_factors(class_weight, classes, codes, weight):
         totals = np.where(present, totals, 1.0)
         return np.where(present, weight.sum() / (present.sum() * totals), 1.0)
     factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
-    if not (factors > 0).all():
+    if not ((factors > 0) & (factors < LARGEST)).all():
         raise ValueError(
-            f"class_weight={class_weight!r} must be positive for every class. To ignore a class, "
-            "drop its samples or give them a sample_weight of zero."
+            f"class_weight={class_weight!r} must be positive and below {LARGEST:g} for every "
+            "class. To ignore a class, drop its samples or give them a sample_weight of zero."
         )
     return factors
 

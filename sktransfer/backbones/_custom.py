@@ -32,7 +32,7 @@ def matches(backbone):
 
 
 def resolve(module, weights, image_size, pooling):
-    if weights != "DEFAULT":
+    if not (isinstance(weights, str) and weights == "DEFAULT"):
         raise ValueError(
             f"weights={weights!r} cannot be combined with a custom module, which contains its "
             "weights.\nHint: leave `weights` out, and load the weights into the module first."
@@ -112,12 +112,15 @@ def _probe(module, image_size):
         torch.default_generator.manual_seed(RANDOM_SEED)
         image = torch.linspace(0, 2000, 3 * image_size**2).sin()
         image = image.reshape(1, 3, image_size, image_size)
-        output = _frozen_copy(module)(image)
+        try:
+            output = _frozen_copy(module)(image)
+        except Exception as error:  # such as an image of a size that it does not take
+            output = error
     if not torch.is_tensor(output) or output.ndim != 2 or len(output) != 1 or not output.numel():
-        got = tuple(output.shape) if torch.is_tensor(output) else type(output)
+        got = f"shape {tuple(output.shape)}" if torch.is_tensor(output) else repr(output)[:200]
         raise ValueError(
             "A custom module must map images (n, 3, height, width) to embeddings (n, n_features). "
-            f"For one image of {image_size} pixels, {type(module).__qualname__} returned {got}.\n"
+            f"For one image of {image_size} pixels, {type(module).__qualname__} gave {got}.\n"
             "Hint: end it with torch.nn.Flatten(), or with a pooling layer and torch.nn.Flatten()."
         )
     row = output[0].double()

@@ -218,6 +218,9 @@ def check_finite(network, name):
 
     statistics = ("running_mean", "running_var")
     buffers = [item for item in network.named_buffers() if item[0].endswith(statistics)]
+    dense = [p for p in network.parameters() if p.ndim > 1 and p.layout is torch.strided]
+    if dense and not any(matrix.any() for matrix in dense):
+        raise WeightsError(f"The weights of {name!r} are all zero.\nHint: use another copy.")
     for tensor_name, tensor in [*network.named_parameters(), *buffers]:
         if not (tensor.is_floating_point() and tensor.numel() and tensor.layout is torch.strided):
             continue

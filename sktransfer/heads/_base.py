@@ -14,7 +14,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._training._parameters import CONSTRAINTS, check_validation, check_weight
+from .._training._parameters import CONSTRAINTS, LARGEST, check_validation, check_weight
 from .._training._random import seeded
 from .._training._samples import EmbeddingDataset, Samples, moments, relative_weight, split_groups
 from .._training._targets import clean_labels
@@ -63,8 +63,8 @@ class BaseHead(BaseEstimator):
         "module_params": [dict, None],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "optimizer_params": [dict, None],
-        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "lr": [Interval(Real, 0, LARGEST, closed="neither"), StrOptions({"auto"})],
+        "weight_decay": [Interval(Real, 0, LARGEST, closed="left"), StrOptions({"auto"})],
         "lr_schedule": [
             StrOptions({"cosine", "warmup_cosine", "one_cycle", "step", "exponential", "plateau"}),
             callable,
@@ -308,9 +308,12 @@ class BaseHead(BaseEstimator):
         """Return the indices of training and validation samples, as a splitter chooses them."""
         splitter = self.validation_splitter
         try:
-            first, second = next(iter(check_cv(splitter).split(X, y, groups)))
-            return np.arange(len(X))[first], np.arange(len(X))[second]
-        except (TypeError, ValueError, IndexError) as error:
+            parts = next(iter(check_cv(splitter).split(X, y, groups)))
+            first, second = (np.atleast_1d(np.arange(len(X))[part]) for part in parts)
+            if not (first.size and second.size):
+                raise ValueError("a side is empty")
+            return first, second
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise ValueError(
                 f"validation_splitter={splitter!r} makes no split: {error}. Pass a splitter of "
                 "scikit-learn, or a list of pairs of index arrays (train, validation)."

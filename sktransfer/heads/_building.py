@@ -197,7 +197,7 @@ def build_net(head, module, targets, device):
     )
     try:
         return net.initialize()
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise ValueError(
             f"{_name(optimizer)} refuses lr={head.lr_} with optimizer_params={given!r}: {error}."
         ) from error

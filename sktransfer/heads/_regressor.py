@@ -206,7 +206,7 @@ class HeadRegressor(RegressorMixin, BaseHead):
             if y.dtype.kind == "c":
                 raise TypeError("Complex data not supported")
             return y.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"{name} must consist of numbers ({error}). For labels use HeadClassifier."
             ) from error

@@ -159,7 +159,7 @@ def confused_pairs(y_true: ArrayLike, y_pred: ArrayLike) -> Any:
     pandas = import_optional("pandas", "report", "confused_pairs")
     check_consistent_length(y_true, y_pred)
     pairs = pandas.DataFrame({"true": column_or_1d(y_true), "predicted": column_or_1d(y_pred)})
-    if pairs.isna().any(axis=None):
+    if pandas.isna([*y_true, *y_pred]).any():  # a column of text would call NaN "nan"
         raise ValueError("Classes must not be missing (None or NaN). Leave such samples out.")
     table = pairs.value_counts(sort=False).reset_index(name="count")
     table["fraction"] = table["count"] / table.groupby("true")["count"].transform("sum")

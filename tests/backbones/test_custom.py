@@ -240,8 +240,10 @@ def test_custom_module_that_was_trained_on_is_found_out():
 
 
 def test_custom_module_must_give_rows():
-    with pytest.raises(ValueError, match=r"returned \(1, 4, 224, 224\)"):
+    with pytest.raises(ValueError, match=r"gave shape \(1, 4, 224, 224\)"):
         resolve_backbone(nn.Conv2d(3, 4, 3, padding=1))
+    with pytest.raises(ValueError, match=r"gave RuntimeError.*cannot be multiplied"):
+        resolve_backbone(nn.Linear(2, 2))
 
 
 def test_weights_do_not_go_with_a_custom_module():

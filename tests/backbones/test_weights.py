@@ -120,6 +120,13 @@ def test_numbers_that_would_be_cut_are_refused(tmp_path):
         load_backbone(resolve_backbone(SMALL, tmp_path / "w.pth"))
 
 
+def test_weights_that_are_all_zero_are_refused(tmp_path):
+    state = {k: torch.zeros_like(v) for k, v in build(SMALL).state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="are all zero"):
+        load_backbone(resolve_backbone(SMALL, tmp_path / "w.pth"))
+
+
 def test_missing_file_and_wrong_ending_are_found_before_loading(tmp_path):
     with pytest.raises(WeightsError, match="cannot be read: No such file"):
         resolve_backbone(SMALL, tmp_path / "w.pth")

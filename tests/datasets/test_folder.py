@@ -138,5 +138,5 @@ def test_a_root_that_is_no_path_says_what_to_pass(root):
 @pytest.mark.parametrize("extensions", [None, 3])
 def test_extensions_that_are_no_text_say_what_to_pass(tmp_path, extensions):
     touch(tmp_path, "dog/b.jpg")
-    with pytest.raises(ValueError, match="begin with a dot"):
+    with pytest.raises(TypeError, match="'extensions' parameter of load_image_folder must be"):
         load_image_folder(tmp_path, extensions=extensions)

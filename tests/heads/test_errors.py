@@ -31,7 +31,7 @@ def test_impossible_widths(blobs, hidden_units):
         ({"lr_schedule": None, "lr_schedule_params": {"a": 1}}, "arguments of lr_schedule, which"),
         ({"lr_schedule_params": {"T_mx": 1}}, "lr_schedule_params has 'T_mx', which CosineAnn"),
         ({"optimizer_params": {"beta": 1}}, "optimizer_params has 'beta', which Adam does not"),
-        ({"class_weight": {0: 0.0}}, "must be positive for every class"),
+        ({"class_weight": {0: 0.0}}, "must be positive and below 1e\\+100 for every class"),
         ({"early_stopping": True, "validation_splitter": iter([])}, "yields no split"),
         ({"callbacks": ["a"]}, "callbacks contains 'a', which is not a skorch callback"),
         ({"callbacks": [("a", 1)]}, "which is not a skorch callback"),
@@ -46,6 +46,10 @@ def test_impossible_widths(blobs, hidden_units):
         ({"module": lambda n_features, n_outputs: None}, "returned NoneType"),
         ({"validation_splitter": {1: 2}}, "validation_splitter=.*makes no split"),
         ({"validation_splitter": [(range(300), [300])]}, "makes no split: index 300 is out of"),
+        ({"validation_splitter": [([], [1])]}, "makes no split: a side is empty"),
+        ({"lr": 10**400}, "'lr' parameter"),
+        ({"lr_schedule_params": {"T_max": pd.NA}}, "values that no CosineAnnealingLR takes: T_max"),
+        ({"optimizer_params": {"betas": []}}, "Adam refuses lr="),
         ({"scoring": "acuracy"}, "scoring"),
         (
             {"weight_decay": 0.1, "optimizer_params": {"weight_decay": 0.5}},
@@ -56,6 +60,13 @@ def test_impossible_widths(blobs, hidden_units):
 def test_impossible_parameters(blobs, params, message):
     with pytest.raises(ValueError, match=message):
         HeadClassifier(**params).fit(*blobs)
+
+
+@pytest.mark.parametrize("weight", [0.0, float("nan"), 1e308, float("inf")])
+def test_impossible_weights(blobs, weight):
+    for sample_weight in (weight, [weight] * len(blobs[0])):
+        with pytest.raises(ValueError, match="weight"):
+            HeadClassifier().fit(*blobs, sample_weight=sample_weight)
 
 
 def test_arguments_of_the_optimizer_override_ours(blobs):
