@@ -37,8 +37,10 @@ STRUCTURE = (
     "optimizer_params",
 )
 
-#: Number of multiplications in a training step below which several threads are slower than one.
-SMALL_STEP = 2_000_000
+#: Number of multiplications in a training step below which one thread trains. Several would be
+#: little faster, and on a busy machine many times slower, since they wait for each other in each
+#: operation.
+SMALL_STEP = 100_000_000
 
 
 @contextmanager
