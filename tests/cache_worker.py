@@ -1,12 +1,6 @@
-"""Computes numbers through the cache; also a process that the tests start and kill.
-
-Usage: cache_worker.py ROOT N_ROWS BATCH_SIZE SHARE_WORK SECONDS LOG OUTPUT
-
-Each row that is computed adds one line to LOG before its computation begins.
-"""
+"""Computes numbers through the cache, also in processes that the tests start and kill."""
 
 import hashlib
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -18,7 +12,7 @@ from numpy.random import default_rng
 
 from sktransfer.cache import EmbeddingCache
 
-N_FEATURES = 16
+N_FEATURES, N_ROWS = 16, 160
 
 
 def look_up_or_compute(cache, keys, compute, *, batch_size, share_work):
@@ -83,15 +77,15 @@ def slow_compute(log, in_flight, seconds):
     return compute
 
 
-def main(root, n_rows, batch_size, share_work, seconds, log, output):
-    compute = slow_compute(log, max(1, int(batch_size) // 2), float(seconds))
-    keys = [key(number) for number in range(int(n_rows))]
-    print("ready", flush=True)
+def work(folder, output, *, share_work, batch_size, seconds):
+    """Look up or compute all rows, with a cache and a log in the folder, and save them.
+
+    Each row that is computed adds one line to the log before its computation begins.
+    """
+    compute = slow_compute(folder / "log", max(1, batch_size // 2), seconds)
+    keys = [key(number) for number in range(N_ROWS)]
+    output.with_suffix(".ready").touch()
     rows, _ = look_up_or_compute(
-        cache(root), keys, compute, batch_size=int(batch_size), share_work=share_work == "True"
+        cache(folder / "cache"), keys, compute, batch_size=batch_size, share_work=share_work
     )
     np.save(output, rows)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

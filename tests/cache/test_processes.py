@@ -2,25 +2,29 @@
 
 import os
 import random
-import runpy
-import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
+import cache_worker
+import new_process
 import numpy as np
 import pytest
+from cache_worker import N_ROWS
 
 import sktransfer
 from sktransfer.cache._database import Database
 
-SCRIPT = Path(__file__).parents[1] / "cache_worker.py"
-WORKER = runpy.run_path(str(SCRIPT))
+SCRIPT = Path(cache_worker.__file__)
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktransfer.__file__).parents[1])}
 
-N_ROWS = 160
+WORK = """
+from cache_worker import work
+
+work(folder, output, **options)
+"""
 
 
 @pytest.fixture
@@ -29,13 +33,9 @@ def start(tmp_path):
     processes = []
 
     def start(*, share_work, batch_size=8, seconds=0.01):
+        options = {"share_work": share_work, "batch_size": batch_size, "seconds": seconds}
         output = tmp_path / f"{len(processes)}.npy"
-        arguments = [tmp_path / "cache", N_ROWS, batch_size, share_work, seconds]
-        process = subprocess.Popen(
-            [sys.executable, SCRIPT, *map(str, arguments), tmp_path / "log", output],
-            stdout=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
+        process = new_process.start(WORK, folder=tmp_path, output=output, options=options)
         process.output = output
         processes.append(process)
         return process
@@ -43,20 +43,22 @@ def start(tmp_path):
     yield start
     for process in processes:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.join()
 
 
 def await_ready(process):
-    assert process.stdout.readline() == b"ready\n"
+    while not process.output.with_suffix(".ready").exists():
+        assert process.exitcode is None
+        time.sleep(0.001)
 
 
 def expected_rows():
-    return np.stack([WORKER["row"](number) for number in range(N_ROWS)])
+    return np.stack([cache_worker.row(number) for number in range(N_ROWS)])
 
 
 def assert_right(process):
-    assert process.wait(timeout=60) == 0
+    process.join(timeout=60)
+    assert process.exitcode == 0
     assert np.load(process.output).tobytes() == expected_rows().tobytes()
 
 
@@ -80,8 +82,9 @@ def test_killed_at_any_moment_and_continued(start, tmp_path, share_work):
         process = start(share_work=share_work, batch_size=batch_size)
         await_ready(process)
         time.sleep(moments.uniform(0.0, 0.25))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
             break
         n_kills += 1
         if n_kills == 10:
