@@ -21,6 +21,11 @@ _PIXEL_RULE = (
     "pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert 0 to 255 with "
     "X.astype(np.uint8), True and False with X.astype(float)."
 )
+# Names that columns of images have, the most telling one first.
+_COLUMNS = ("image", "images", "img", "data", "path", "paths", "file", "filename", "train")
+_KINDS = (
+    "a path, encoded bytes, a PIL.Image, an array (H, W) or (H, W, C), or a torch tensor (C, H, W)"
+)
 _SINGLE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
 
 
@@ -32,16 +37,19 @@ def check_images(X: Images) -> list:
     - a path (`str` or `os.PathLike`) or the encoded file as `bytes`;
     - a :class:`PIL.Image.Image`;
     - an array of shape ``(H, W)`` or ``(H, W, C)`` of uint8 or of floats in [0, 1], C is 1, 3 or 4;
-    - a tensor of shape ``(C, H, W)`` of the same dtypes.
+    - a tensor of shape ``(C, H, W)`` of the same dtypes;
+    - a dict ``{"bytes": ..., "path": ...}``, as Hugging Face datasets have with ``decode=False``;
+      it is replaced by its bytes, or its path if these are None.
 
     Nothing is decoded or copied: the images of an array or a tensor are views of it.
 
     Parameters
     ----------
-    X : list, tuple, ndarray, Series, one-column DataFrame or torch.Tensor
-        The images: a sequence of images of any kind; an object or string array of shape
-        ``(n,)`` or ``(n, 1)``; a pandas or polars Series or one-column DataFrame; an array of
-        shape ``(n, H, W)`` or ``(n, H, W, C)``; or a tensor of shape ``(n, C, H, W)``.
+    X : list, tuple, ndarray, torch.Tensor, Series, one-column DataFrame, or another sequence
+        The images: a sequence of images of any kind, such as a column of a Hugging Face dataset or
+        a PyTorch dataset of images; an object or string array of shape ``(n,)`` or ``(n, 1)``; a
+        column or a one-column table of pandas, polars or pyarrow; an array of shape ``(n, H, W)``
+        or ``(n, H, W, C)``; or a tensor of shape ``(n, C, H, W)``.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def check_images(X: Images) -> list:
     Raises
     ------
     TypeError
-        If `X` is a single image or cannot hold images.
+        If `X` is a single image or cannot hold images, or its first element is no image.
     ValueError
         If `X` is empty, or its shape or dtype is not that of images.
 
@@ -73,31 +81,77 @@ def check_images(X: Images) -> list:
                 "sktransfer.datasets.load_image_folder(folder).data."
             )
         raise TypeError(f"X is one image ({_describe(X)}), not several: pass it in a list, [X].")
-    if hasattr(X, "columns"):  # a DataFrame
-        if len(X.columns) != 1:
+    kind = type(X).__name__
+    for method in ("collect", "compute"):  # of polars and Spark, of Dask
+        if hasattr(X, method) and (hasattr(X, "npartitions") or not hasattr(X, "__len__")):
+            raise TypeError(f"X is a lazy {kind}; pass what X.{method}() returns.")
+    is_mapping = isinstance(X, Mapping)  # also a Bunch and the splits of Hugging Face
+    # A table of pyarrow and Hugging Face, or of pandas and polars.
+    columns = X if is_mapping else getattr(X, "column_names", getattr(X, "columns", None))
+    if columns is not None:
+        if is_mapping or len(columns) != 1:
             raise ValueError(
-                f"X is a DataFrame with {len(X.columns)} columns, {list(X.columns)[:10]}; "
-                "pass the column that holds the images, for example X['path']."
+                f"X ({kind}) has several columns or keys, {list(columns)[:10]}; pass the one that "
+                f"holds the images, for example X[{_image_column(columns)!r}]."
             )
-        X = X[X.columns[0]]
-    if isinstance(X, (list, tuple)):
-        images = list(X)
-    elif _is_tensor(X):
+        X = X[columns[0]]
+    if _is_tensor(X):
         images = _split_tensor(X)
+    elif hasattr(X, "to_pylist"):  # a column of pyarrow
+        images = X.to_pylist()
     elif hasattr(X, "to_list"):  # a Series of pandas or polars
         images = X.to_list()
     elif hasattr(X, "__array__"):
         images = _split_array(np.asarray(X))
-    elif isinstance(X, Mapping) and "data" in X:
-        raise TypeError(f'X is a {type(X).__name__}; its images are in X["data"], pass these.')
+    elif hasattr(X, "__getitem__") and hasattr(X, "__len__"):
+        if len(X):
+            _check_first(X[0], X)  # before all others are read
+        images = [X[i] for i in range(len(X))]
     else:
         raise TypeError(
-            f"X is a {type(X).__name__}, which cannot hold images: pass a list, an array, a "
-            "Series or a one-column DataFrame. Hint: list(X) turns any iterable into a list."
+            f"X is a {kind}, which cannot hold images: pass a list, an array, a Series or a "
+            "one-column DataFrame. Hint: list(X) turns any iterable into a list; the images of a "
+            "DataLoader are in X.dataset."
         )
     if not images:
         raise ValueError("X is empty: found 0 images, expected at least 1.")
-    return images
+    _check_first(images[0], X)
+    return [unwrap(image) if isinstance(image, dict) else image for image in images]
+
+
+def _image_column(names):
+    """Return the name that most likely stands for images, as an example."""
+    return next((name for name in _COLUMNS if name in list(names)), next(iter(names), "image"))
+
+
+def _check_first(image, X):
+    """Refuse images that are none, by the first of them; a missing one is an unreadable image."""
+    is_array = isinstance(image, np.ndarray) or _is_tensor(image)
+    if is_array or isinstance(image, _SINGLE) or unwrap(image) is not image:
+        return
+    if hasattr(X, "samples"):
+        hint = "pass sktransfer.datasets.load_image_dataset(X).data, or the paths in X.samples."
+    elif isinstance(image, tuple):
+        hint = "if these are pairs (image, label), pass the images alone, [pair[0] for pair in X]."
+    elif isinstance(image, Mapping):
+        column = _image_column(image)
+        hint = f"pass the images alone, [element[{column!r}] for element in X]."
+    elif hasattr(image, "read"):
+        hint = "read the files, [file.read() for file in X]."
+    elif image is None or isinstance(image, float) or type(image).__name__ == "NAType":
+        return  # missing
+    else:
+        hint = f"expected {_KINDS}."
+    raise TypeError(
+        f"X ({type(X).__name__}) begins with {_describe(image)}, which is not an image: {hint}"
+    )
+
+
+def unwrap(image):
+    """Return what is inside a dict of Hugging Face, or the image itself."""
+    if isinstance(image, Mapping) and {"bytes", "path"} & set(image):
+        return image.get("path") if image.get("bytes") is None else image["bytes"]
+    return image
 
 
 def holds_images(X):
@@ -211,10 +265,7 @@ def as_pixel_array(image):
         # NumPy has no bfloat16, and no image needs more than float32.
         image = (image.float() if image.is_floating_point() else image).numpy()
     if not isinstance(image, np.ndarray):
-        raise UnreadableImageError(
-            f"{_describe(image)} is not an image; expected a path, encoded bytes, a PIL.Image, an "
-            "array (H, W) or (H, W, C), or a torch tensor (C, H, W)"
-        )
+        raise UnreadableImageError(f"{_describe(image)} is not an image; expected {_KINDS}")
     if isinstance(image, np.ma.MaskedArray):
         raise UnreadableImageError("it is a masked array; pass image.filled(0)")
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in _CHANNELS)):

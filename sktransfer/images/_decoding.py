@@ -17,7 +17,7 @@ from PIL import Image
 
 from .._utils._threads import usable_kernels
 from ..exceptions import UnreadableImageError
-from ._containers import MAX_PIXELS, as_pixel_array, is_path
+from ._containers import MAX_PIXELS, as_pixel_array, is_path, unwrap
 from ._diagnosis import HEIC, diagnose_decoding, too_many_pixels
 from ._digests import digest_bytes
 from ._files import read_file
@@ -59,7 +59,7 @@ def decode_image(
 
     Parameters
     ----------
-    image : str, os.PathLike, bytes, PIL.Image.Image, ndarray or torch.Tensor
+    image : str, os.PathLike, bytes, PIL.Image.Image, ndarray, torch.Tensor or dict
         One image, see :func:`check_images`.
     max_pixels : int, default=100_000_000
         An image with more pixels (height x width) is refused before it is decoded.
@@ -100,6 +100,7 @@ def decode_image(
         raise ValueError(f"min_side={min_side!r}: expected None or a whole number of pixels.")
     data = b""
     try:
+        image = unwrap(image)
         if is_path(image):
             data = read_file(image)
             if expected_digest is not None and digest_bytes(data) != expected_digest:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..exceptions import UnreadableImageError
-from ._containers import as_pixel_array, is_path
+from ._containers import as_pixel_array, is_path, unwrap
 from ._diagnosis import diagnose_decoding
 from ._files import read_file
 from ._pillow import load_image, orientation, quiet_pillow
@@ -22,6 +22,7 @@ def digest_image(image):
     palette and orientation.
     """
     try:
+        image = unwrap(image)
         if is_path(image):
             return digest_bytes(read_file(image))
         if isinstance(image, (bytes, bytearray, memoryview)):
