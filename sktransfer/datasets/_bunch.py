@@ -1,7 +1,6 @@
 """What the loaders share: bunches, checks and messages."""
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +23,28 @@ def list_some(things):
     return ", ".join(map(str, things[:10])) + more
 
 
-def make_bunch(title, data, labels, **others):
-    """Return a bunch of images and class names, with a description that counts them."""
-    lines = [f"{title}\n"]
+def make_bunch(title, data, labels, label_names=None, **others):
+    """Return a bunch of images and class names, with a description that counts them.
+
+    With ``label_names``, `labels` is an indicator matrix with a column for each.
+    """
+    lines, names = [f"{title}\n"], None
     if labels is None:
-        target = target_names = None
         lines.append(f"{len(data)} images, without labels")
     else:
-        target = np.array(labels, dtype=str)
-        target_names = np.unique(target)
-        lines.append(f"{len(data)} images, {len(target_names)} classes:\n")
-        lines += [f"- {name}: {count}" for name, count in sorted(Counter(labels).items())]
+        if label_names is None:
+            labels = np.array(labels, dtype=str)
+            names, counts = np.unique(labels, return_counts=True)
+        else:
+            names, counts = np.array(label_names, dtype=str), labels.sum(axis=0)
+        kind = "classes" if label_names is None else "labels"
+        lines.append(f"{len(data)} images, {len(names)} {kind}:\n")
+        lines += [f"- {name}: {count}" for name, count in zip(names, counts, strict=True)]
     if isinstance(data, list):
-        data = np.array(data, dtype=object)
+        paths, data = data, np.empty(len(data), dtype=object)
+        data[:] = paths
     description = "\n".join(lines) + "\n"
-    return Bunch(data=data, target=target, target_names=target_names, DESCR=description, **others)
+    return Bunch(data=data, target=labels, target_names=names, DESCR=description, **others)
 
 
 def check_folder(folder, parameter):

@@ -2,19 +2,27 @@
 
 import os
 import re
+from numbers import Integral
 
 from sklearn.utils import Bunch
 
-from .._utils._sklearn import checked
+from .._utils._sklearn import Interval, checked
 from .._utils._typing import FilePath
 from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
 
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
-@checked(root=PATH, extensions=[str, tuple, list])
+@checked(
+    root=PATH,
+    extensions=[str, tuple, list],
+    max_per_class=[Interval(Integral, 1, None, closed="left"), None],
+)
 def load_image_folder(
-    root: FilePath, *, extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS
+    root: FilePath,
+    *,
+    extensions: str | tuple[str, ...] = IMAGE_EXTENSIONS,
+    max_per_class: int | None = None,
 ) -> Bunch:
     """List the images of a folder that contains one folder for each class.
 
@@ -28,6 +36,9 @@ def load_image_folder(
         Folder that contains the class folders.
     extensions : str or tuple of str, default=IMAGE_EXTENSIONS
         Extensions of the images, such as ``".png"``, in upper or lower case.
+    max_per_class : int or None, default=None
+        Keep at most this many images of each class, evenly spaced in the sorted list. None keeps
+        all of them.
 
     Returns
     -------
@@ -52,6 +63,7 @@ def load_image_folder(
     See Also
     --------
     load_image_csv : Load images and labels from a table.
+    load_image_dataset : Load images and labels from a PyTorch dataset.
 
     Examples
     --------
@@ -79,6 +91,10 @@ def load_image_folder(
             f"{root} has classes without images: {list_some(empty)}{because}. Remove these "
             f"folders, or add images with one of the extensions {', '.join(extensions)}."
         )
+    if max_per_class is not None:
+        for name, found in images.items():
+            n = min(max_per_class, len(found))
+            images[name] = [found[len(found) * i // n] for i in range(n)]
     paths = [path for found in images.values() for path in found]
     labels = [name for name, found in images.items() for _ in found]
     return make_bunch(f"Images of the folder {root}", paths, labels)

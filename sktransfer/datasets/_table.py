@@ -4,20 +4,25 @@ import csv as csv_module
 import difflib
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import Bunch
 
 from .._utils._sklearn import checked
 from .._utils._typing import FilePath
 from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
 
+_INDICATORS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+
 
 @checked(
     csv=PATH,
     image_dir=PATH,
     label_column=[str, None],
+    label_columns=[list, tuple, None],
+    label_separator=[str, None],
     where=[Mapping, None],
     **{name: [str] for name in ("image_column", "suffix", "delimiter", "encoding")},
 )
@@ -26,7 +31,9 @@ def load_image_csv(
     image_dir: FilePath,
     *,
     image_column: str,
-    label_column: str | None,
+    label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_separator: str | None = None,
     suffix: str = "",
     where: Mapping[str, str] | None = None,
     delimiter: str = ",",
@@ -45,9 +52,14 @@ def load_image_csv(
         Folder that the file names in the table are relative to.
     image_column : str
         Column of file names or ids.
-    label_column : str or None
+    label_column : str or None, default=None
         Column of class names. None for a table without labels, such as the test images of a
         competition.
+    label_columns : list of str or None, default=None
+        For several labels per image: one column for each label, of 0 and 1 or true and false.
+    label_separator : str or None, default=None
+        For several labels per image: what separates the labels in a cell of `label_column`, such
+        as ``" "``. An empty cell means no label.
     suffix : str, default=""
         What to append to each cell of `image_column`, such as ``".jpg"``.
     where : dict of str to str, or None, default=None
@@ -63,9 +75,12 @@ def load_image_csv(
         data : ndarray of shape (n_samples,) and dtype object
             Paths as `str`, relative if `image_dir` is relative.
         target : ndarray of shape (n_samples,) and dtype str, or None
-            Class names; None without `label_column`.
+            Class names; None without labels. For several labels per image, an indicator matrix of
+            shape (n_samples, n_labels) and dtype int.
         target_names : ndarray of shape (n_classes,) and dtype str, or None
-            The class names, sorted; None without `label_column`.
+            The class names, sorted; None without labels. For several labels per image, the names
+            of the columns of `target`: `label_columns`, or the sorted labels of the whole table,
+            whatever rows `where` keeps.
         ids : ndarray of shape (n_samples,) and dtype object
             The cells of `image_column`.
         DESCR : str
@@ -76,7 +91,8 @@ def load_image_csv(
     FileNotFoundError
         If the table, the folder or an image is missing.
     ValueError
-        If a column is missing, an id appears twice, a cell is empty, or no row is left.
+        If a column is missing, an id appears twice, a cell is empty or not what is expected, or no
+        row is left.
 
     See Also
     --------
@@ -99,9 +115,21 @@ def load_image_csv(
     (['008', '007'], ['pug', 'beagle'])
     """
     check_folder(image_dir, "image_dir")
+    if label_columns and (label_column or label_separator):
+        raise ValueError(
+            "label_columns replaces label_column and label_separator: pass one column for each "
+            "label, or one column of all labels with its separator."
+        )
+    if label_separator is not None and label_column is None:
+        raise ValueError(f"label_separator={label_separator!r} needs label_column.")
     where = {str(column): str(value) for column, value in (where or {}).items()}
+    label_names = label_columns or None
     columns = [image_column] if label_column is None else [image_column, label_column]
-    rows = _read_table(csv, [*columns, *where], delimiter, encoding)
+    rows = _read_table(csv, [*columns, *(label_columns or ()), *where], delimiter, encoding)
+    if label_separator is not None:
+        columns.pop()  # an empty cell means no label
+        binarizer = MultiLabelBinarizer()
+        label_names = binarizer.fit(_split_labels(rows, label_column, label_separator)).classes_
     for column, value in where.items():
         found = sorted({row[column] for row in rows})
         rows = [row for row in rows if row[column] == value]
@@ -121,8 +149,28 @@ def load_image_csv(
             f"{len(missing)} of the {len(paths)} images in the column {image_column!r} of {csv} "
             f"do not exist: {list_some(missing)}.{_hint_on_missing(missing, paths, suffix)}"
         )
-    labels = None if label_column is None else [row[label_column] for row in rows]
-    return make_bunch(f"Images of the table {csv}", paths, labels, ids=np.array(ids, dtype=object))
+    if label_separator is not None:
+        labels = binarizer.transform(_split_labels(rows, label_column, label_separator))
+    elif label_columns:
+        labels = np.array([[_indicator(csv, row, name) for name in label_columns] for row in rows])
+    else:
+        labels = None if label_column is None else [row[label_column] for row in rows]
+    ids = np.array(ids, dtype=object)
+    return make_bunch(f"Images of the table {csv}", paths, labels, label_names, ids=ids)
+
+
+def _split_labels(rows, column, separator):
+    return [{label.strip() for label in row[column].split(separator)} - {""} for row in rows]
+
+
+def _indicator(path, row, column):
+    value = _INDICATORS.get(row[column].strip().lower())
+    if value is None:
+        raise ValueError(
+            f"{path} has {row[column]!r} in the column {column!r}, line {row[None]}; label_columns "
+            "contain 0 and 1, or true and false."
+        )
+    return value
 
 
 def _read_table(path, columns, delimiter, encoding):
@@ -182,7 +230,7 @@ def _check_cells(path, rows, columns):
     for column in columns:
         lines = [row[None] for row in rows if not row[column]]
         if lines:
-            hint = "" if column == columns[0] else " Without labels, pass label_column=None."
+            hint = "" if column == columns[0] else " Without labels, leave out label_column."
             raise ValueError(
                 f"{path} has empty cells in the column {column!r}, line {list_some(lines)}.{hint}"
             )

@@ -42,6 +42,15 @@ def test_the_extensions_are_a_parameter(tmp_path):
         assert relative(pets, tmp_path) == ["dog/c.scan"]
 
 
+def test_at_most_some_images_of_each_class(tmp_path):
+    touch(tmp_path, *(f"dog/{i}.jpg" for i in range(6)), "cat/a.jpg", "cat/b.jpg")
+    pets = load_image_folder(tmp_path, max_per_class=3)
+    expected = ["cat/a.jpg", "cat/b.jpg", "dog/0.jpg", "dog/2.jpg", "dog/4.jpg"]
+    assert relative(pets, tmp_path) == expected
+    with pytest.raises(ValueError, match="'max_per_class' parameter"):
+        load_image_folder(tmp_path, max_per_class=0)
+
+
 @pytest.mark.parametrize("extensions", ["jpg", ("jpg", ".png"), (), (None,)])
 def test_extensions_begin_with_a_dot(tmp_path, extensions):
     touch(tmp_path, "dog/b.jpg")

@@ -46,6 +46,30 @@ def test_a_table_without_labels(pets):
     assert "2 images, without labels" in bunch.DESCR
 
 
+def test_a_column_for_each_label(pets):
+    text = "id,pug,beagle\n0008,1,0\n1e3,0.0,True\n0007,false,0\n"
+    bunch = pets(text, label_column=None, label_columns=["pug", "beagle"])
+    assert bunch.target.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert bunch.target_names.tolist() == ["pug", "beagle"]
+    assert "3 images, 2 labels:\n\n- pug: 1\n" in bunch.DESCR
+    for cell in ("2", "", "yes"):
+        with pytest.raises(ValueError, match=f"has '{cell}' in the column 'pug', line 3"):
+            pets(f"id,pug\n0008,1\n1e3,{cell}\n", label_column=None, label_columns=["pug"])
+    with pytest.raises(ValueError, match=r"no column 'bagle'.*Did you mean 'beagle'"):
+        pets(text, label_column=None, label_columns=["bagle"])
+    with pytest.raises(ValueError, match="label_columns replaces label_column"):
+        pets(text, label_columns=["pug"])
+
+
+def test_a_column_of_several_labels(pets):
+    text = "id,breed,split\n0008,pug; small,train\n1e3,,train\n0007,small;old,test\n"
+    bunch = pets(text, label_separator=";", where={"split": "train"})
+    assert bunch.target.tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert bunch.target_names.tolist() == ["old", "pug", "small"]  # those of the whole table
+    with pytest.raises(ValueError, match="label_separator=';' needs label_column"):
+        pets(text, label_column=None, label_separator=";")
+
+
 def test_dialects(pets):
     text = 'id;breed\r\n0008;"pug; small"\r\n\r\n0007;Weimar\u00e4ner\r\n'
     expected = ["pug; small", "Weimar\u00e4ner"]
@@ -87,7 +111,7 @@ def test_where_keeps_some_rows(pets):
         ("id,id,breed\n0007,1,pug\n", {}, "2 columns named 'id'"),
         ("", {}, "no column 'id'"),
         ("id,breed\n", {}, "no rows"),
-        ("id,breed\n0007,\n0008,pug\n", {}, "'breed', line 2.*label_column=None"),
+        ("id,breed\n0007,\n0008,pug\n", {}, "'breed', line 2.*leave out label_column"),
         ("id,breed\n0008,pug\n,pug\n", {}, "'id', line 3"),
         ("id,breed\n0007,pug, small\n", {}, "3 cells in line 2.*double quotes"),
         ("id,breed\n0007\n", {}, "1 cells in line 2"),
