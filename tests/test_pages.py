@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +23,17 @@ PAGES = [
     for page in sorted(DOCS.glob("*.md"))
     if page.name != "index.md" and BLOCK.search(page.read_text("utf-8"))
 ]
+TOOLS = (
+    "captum",
+    "cleanlab",
+    "distributed",
+    "imblearn",
+    "lightgbm",
+    "mapie",
+    "mlflow",
+    "optuna",
+    "shap",
+)
 MARKDOWN = [
     *ROOT.glob("*.md"),
     *DOCS.glob("*.md"),
@@ -56,6 +68,10 @@ def test_blocks_run(page, shapes, tmp_path, monkeypatch):
     text = (DOCS / page).read_text("utf-8")
     if "find_label_issues" in text:
         pytest.importorskip("cleanlab", reason="needs the extra audit")
+    if page == "tools.md":
+        for tool in TOOLS:
+            pytest.importorskip(tool, reason="needs the extra tools")
+        warnings.simplefilter("ignore")  # the tools warn of each other
     names = names_of(page, shapes)
     for match in BLOCK.finditer(text):
         # Blank lines in front make a traceback show the line of the page.
