@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import augmentation as views
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
+from ._utils._fork import IMPORTING
 from ._utils._parameters import MAX_VIEWS, HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._typing import FilePath, Images, Seed
@@ -440,7 +441,9 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
                 'views of each image, and augmentation=None makes none. Pass augmentation="crop", '
                 "another name or a transform; or set both numbers to 1."
             )
-        return views.Views(views.resolve_augmentation(self.augmentation), n_views, self.seed_)
+        with IMPORTING:
+            from .augmentation import Views, resolve_augmentation
+        return Views(resolve_augmentation(self.augmentation), n_views, self.seed_)
 
     def _embedded(self, X, n_views):
         images = check_images(X)

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import sys
 
 # Read by torch, OpenMP and matplotlib when they are first imported, here and in child processes.
 # One thread: the networks of the tests are so small that threads would only wait for each other.
@@ -80,6 +81,8 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
     (folder / "openvino").symlink_to(kept_conversions, target_is_directory=True)
     monkeypatch.setenv("SKTRANSFER_HOME", str(folder))
     yield folder
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")  # it warns of many open figures
     if reusable_executor._executor is not None:  # its workers would use this cache in later tests
         reusable_executor._executor.shutdown(wait=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._utils._fork import after_fork_in_child
+from .._utils._fork import IMPORTING, after_fork_in_child
 from .._utils._lru import LRU
 from .._utils._threads import single_threaded_kernels, thread_share
 from ..backbones import Preprocessing, shared_network
@@ -78,8 +78,8 @@ class Network:
 
     def _build(self, n_threads):
         if self.runtime.engine != "openvino":
-            from ._torch import TorchRunner
-
+            with IMPORTING:
+                from ._torch import TorchRunner
             return TorchRunner(
                 self.load(), self.preprocessing, self.runtime, custom_module=self.custom_module
             )
@@ -88,8 +88,8 @@ class Network:
             # Conversions for other layouts of pixels have other names.
             digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
             file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
-        from ._openvino import OpenVinoRunner
-
+        with IMPORTING:
+            from ._openvino import OpenVinoRunner
         return OpenVinoRunner(
             self.load, self.preprocessing, self.runtime, n_threads=n_threads, file=file
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from .._utils._devices import resolve_device
+from .._utils._threads import import_torch
 from ..exceptions import MissingExtraError
 
 #: Images in one forward pass on a CPU. The numbers are small, because each pass has one thread and
@@ -73,9 +74,7 @@ def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module
 
 def has_bfloat16():
     """Whether this CPU has instructions for bfloat16."""
-    import torch
-
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(import_torch().ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def has_openvino():

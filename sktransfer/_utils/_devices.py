@@ -3,6 +3,8 @@
 import sys
 from glob import glob
 
+from ._threads import import_torch, loaded_torch
+
 #: Files of the drivers of NVIDIA and AMD on Linux, in containers, on Jetson and in WSL.
 _DRIVERS = ("/dev/nvidia*", "/dev/kfd", "/dev/nvhost*", "/dev/nvmap", "/dev/dxg")
 
@@ -27,8 +29,7 @@ def resolve_device(device):
     """
     if str(device) == "cpu" or (str(device) == "auto" and _is_bare()):
         return "cpu"
-    import torch
-
+    torch = import_torch()
     n_devices = {
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
@@ -57,6 +58,6 @@ def resolve_device(device):
 
 def _is_bare():
     """Whether the machine has no GPU for sure, without the seconds that importing torch takes."""
-    if "torch" in sys.modules:  # it knows
+    if loaded_torch() is not None:  # it knows
         return False
     return sys.platform == "linux" and not any(map(glob, _DRIVERS))

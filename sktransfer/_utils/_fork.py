@@ -23,3 +23,8 @@ def fork_safe_lock():
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
         )
     return lock
+
+
+#: Held while a function imports a module: a fork waits, because a child would wait for ever for
+#: modules that a thread of its parent was importing.
+IMPORTING = fork_safe_lock()

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from ..exceptions import MissingExtraError
+from ._fork import IMPORTING
 from ._warnings import quiet
 
 
@@ -29,7 +30,7 @@ def import_optional(module, extra, needed_by):
         If the package is not installed.
     """
     try:
-        with quiet():  # deprecations inside the package
+        with quiet(), IMPORTING:  # deprecations inside the package
             return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]

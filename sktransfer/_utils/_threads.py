@@ -6,7 +6,7 @@ stay in the processor's cache. It also overlaps decoding with inference, and res
 on the number of cores. The whole process shares the pool, so several callers together never use
 more threads than there are cores.
 
-A process that finds all embeddings in the cache needs no torch, so functions import it.
+A process that finds all embeddings in the cache needs no torch, so `import_torch` imports it late.
 """
 
 import os
@@ -18,7 +18,7 @@ from functools import cache
 
 import joblib
 
-from ._fork import after_fork_in_child
+from ._fork import IMPORTING, after_fork_in_child
 
 _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
@@ -36,17 +36,32 @@ def _reset():
     _pools.clear()
 
 
+def import_torch():
+    """Import and return torch, with torchvision."""
+    with IMPORTING:
+        import torch
+        import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
+    return torch
+
+
+def loaded_torch():
+    """Return torch, or None if this process has not imported it to the end."""
+    torch = sys.modules.get("torch")
+    return None if torch is None or getattr(torch.__spec__, "_initializing", False) else torch
+
+
 def thread_share():
     """Return the number of threads that this process may use.
 
     This is the number of cores, or fewer if torch is limited: by joblib's workers through
     ``OMP_NUM_THREADS``, or by users through ``torch.set_num_threads``.
     """
+    torch = loaded_torch()
     with _lock:
         if _callers:
             told = _share_before
-        elif "torch" in sys.modules:
-            told = sys.modules["torch"].get_num_threads()
+        elif torch is not None:
+            told = torch.get_num_threads()
         else:  # what torch would read
             first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
             told = int(first) if first.isdecimal() else _n_cores()
@@ -61,9 +76,7 @@ def _n_cores():
 
 def shared_pool():
     """Return the pool of this process, which has `thread_share` threads."""
-    import torch
-
-    n_threads = thread_share()
+    torch, n_threads = import_torch(), thread_share()
     with _lock:
         # The process is part of the key because a parent's threads do not survive a fork.
         key = os.getpid(), n_threads
@@ -81,8 +94,7 @@ def shared_pool():
 def single_threaded_kernels():
     """Make torch's kernels use one thread each, in this thread and in those of the pool."""
     global _callers, _share_before
-    import torch
-
+    torch = import_torch()
     with _lock:
         own = torch.get_num_threads()
         if _callers == 0:
@@ -108,7 +120,7 @@ def usable_kernels():
 
     A child does not have the threads of its parent's kernels and would wait for them forever.
     """
-    if not _forked or sys.modules["torch"].get_num_threads() == 1:
+    if not _forked or import_torch().get_num_threads() == 1:
         yield
         return
     with single_threaded_kernels():
@@ -122,7 +134,6 @@ def own_generators(devices=()):
     The generators belong to the process. Other callers of this function wait. Threads that use the
     generators without this function are not kept out.
     """
-    import torch
-
+    torch = import_torch()
     with _generators, torch.random.fork_rng(devices):
         yield

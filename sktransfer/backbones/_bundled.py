@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from .._utils._fork import IMPORTING
 from ..exceptions import WeightsError
 from ._spec import BackboneSpec, Preprocessing, check_smallest, random_fingerprint
 from ._weights import file_digest, read_choice
@@ -63,8 +64,8 @@ def _fingerprint(name, weights):
 
 
 def load(spec):
-    from ._bundled_networks import load_network
-
+    with IMPORTING:
+        from ._bundled_networks import load_network
     file = None if spec.weights is None else _file(spec.name, spec.weights)
     return load_network(spec.name, file)
 

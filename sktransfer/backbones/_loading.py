@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from .._utils._fork import IMPORTING
 from .._utils._lru import LRU
-from .._utils._threads import usable_kernels
+from .._utils._threads import import_torch, usable_kernels
 from .._utils._warnings import warn_user
 from ..exceptions import FingerprintMismatchError, RandomWeightsWarning
 from ._registry import source_of
@@ -90,8 +91,8 @@ def shared_network(spec):
     Never change it: a network whose tensors changed would give wrong embeddings under the right
     fingerprint, and is refused.
     """
-    from .._utils._changes import tensors_state
-
+    with IMPORTING:
+        from .._utils._changes import tensors_state
     _check_fingerprint(spec)
     network, state = _networks.get((spec.fingerprint, spec.name), lambda: _load(spec))
     if tensors_state(network) != state:
@@ -105,9 +106,9 @@ def shared_network(spec):
 
 
 def _load(spec):
-    import torch
-
-    from .._utils._changes import tensors_state
+    torch = import_torch()
+    with IMPORTING:
+        from .._utils._changes import tensors_state
 
     with torch.inference_mode(False), usable_kernels():
         network = source_of(spec).load(spec).float().eval().requires_grad_(False)

@@ -5,6 +5,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from .._utils._fork import IMPORTING
 from ..exceptions import FingerprintMismatchError, MissingExtraError, WeightsError
 from ._spec import BackboneSpec, Preprocessing
 from ._weights import file_digest, read_choice
@@ -45,8 +46,8 @@ def resolve(name, weights, image_size, pooling):
     _installed("timm", name)
     weights = read_choice(weights)
     if not isinstance(weights, str):
-        from . import _timm
-
+        with IMPORTING:
+            from . import _timm
         return replace(_timm.resolve(_timm_name(name), weights, image_size, pooling), name=name)
     if weights != "DEFAULT":
         raise WeightsError(
@@ -63,15 +64,15 @@ def resolve(name, weights, image_size, pooling):
 def fingerprint(spec):
     if spec.weights == "packaged":
         return f"packaged:{spec.name}:sha256={file_digest(_file(spec.name))}"
-    from . import _timm
-
+    with IMPORTING:
+        from . import _timm
     return _timm.fingerprint(replace(spec, name=_timm_name(spec.name)))
 
 
 def load(spec):
-    from . import _timm
-    from ._building import Headless, fill
-
+    with IMPORTING:
+        from . import _timm
+        from ._building import Headless, fill
     if spec.weights != "packaged":
         return _timm.load(replace(spec, name=_timm_name(spec.name)))
     network = _timm.create(f"tf_{spec.name}", False, spec.preprocessing.image_size)

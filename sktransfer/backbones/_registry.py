@@ -15,6 +15,7 @@ from importlib import import_module
 from numbers import Integral
 from typing import TYPE_CHECKING
 
+from .._utils._fork import IMPORTING
 from .._utils._sklearn import Interval, StrOptions, checked
 from .._utils._typing import FilePath
 from ._spec import MAX_IMAGE_SIZE, BackboneSpec, unknown_backbone
@@ -29,7 +30,9 @@ _SOURCES = ("_bundled", "_packaged", "_torchvision", "_timm", "_custom")
 def sources():
     """Yield the sources. Some import torch, so each is imported when it is its turn."""
     for name in _SOURCES:
-        yield import_module(f".{name}", __package__)
+        with IMPORTING:
+            source = import_module(f".{name}", __package__)
+        yield source
 
 
 def source_of(spec):

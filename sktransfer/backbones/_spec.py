@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from .._utils._sklearn import Interval, StrOptions, param_validation
+from .._utils._threads import import_torch
 from ..exceptions import UnknownBackboneError
 
 #: Largest side of an image that a network sees, in pixels.
@@ -174,7 +175,7 @@ def pooling_key(pooling):
 
 def random_fingerprint(family, name):
     """Return the fingerprint of random weights; the library versions decide what is drawn."""
-    import torch
+    torch = import_torch()
     import torchvision
 
     versions = f"torch={torch.__version__}:torchvision={torchvision.__version__}"

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from enum import Enum
 from pathlib import Path
 
+from .._utils._fork import IMPORTING
 from .._utils._sizes import size_text
 from .._utils._stamps import is_settled, stamp_of
 from ..exceptions import WeightsError
@@ -87,8 +88,9 @@ def first_line(error):
 
 def read_state(path):
     """Return the tensors of a weights file by name."""
-    import torch
-    from safetensors.torch import load_file
+    with IMPORTING:
+        import torch
+        from safetensors.torch import load_file
 
     file_digest(path)  # refuses what is not a regular file
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from .._utils._threads import loaded_torch
 from .._utils._typing import Images
 from ..exceptions import UnreadableImageError
 
@@ -165,8 +165,8 @@ def holds_images(X):
 
 
 def _is_tensor(image):
-    # Importing torch takes seconds, and a process without it has no tensors.
-    return "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor)
+    torch = loaded_torch()  # a process without it has no tensors
+    return torch is not None and isinstance(image, torch.Tensor)
 
 
 def _split_array(X):

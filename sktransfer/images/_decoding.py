@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .._utils._threads import usable_kernels
+from .._utils._threads import import_torch, usable_kernels
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS, as_pixel_array, is_path, unwrap
 from ._diagnosis import HEIC, diagnose_decoding, too_many_pixels
@@ -126,9 +126,7 @@ def decode_image(
 
 
 def _decode_encoded(data, max_pixels, min_side):
-    import torch
-    import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
-
+    torch = import_torch()
     with quiet_pillow():
         if data[4:12] in HEIC and find_spec("pillow_heif"):
             import_module("pillow_heif").register_heif_opener()
@@ -192,8 +190,7 @@ def _floats_to_uint8(array):
 
 def _to_rgb_tensor(array):
     """Copy uint8 (H, W) or (H, W, C) into a tensor (3, H, W) with the strides of channels_last."""
-    import torch
-
+    torch = import_torch()
     if array.ndim == 2:
         array = array[:, :, None]
     rgb = np.empty((*array.shape[:2], 3), dtype=np.uint8)

@@ -78,7 +78,7 @@ def test_unknown_arguments_are_named():
     check_arguments(torch.optim.SGD, {"lr": 1}, "optimizer_params")
     with pytest.raises(ValueError, match="optimizer_params has 'speed', which SGD does not take"):
         check_arguments(torch.optim.SGD, {"speed": 1}, "optimizer_params")
-    with pytest.raises(ValueError, match="too large: momentum"):
+    with pytest.raises(ValueError, match="that no SGD takes: momentum"):
         check_arguments(torch.optim.SGD, {"momentum": 10**30}, "optimizer_params")
 
 

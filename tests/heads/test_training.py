@@ -373,8 +373,8 @@ def test_small_heads_use_one_thread(many):
         def on_batch_begin(self, net, **kwargs):
             n_threads.append(torch.get_num_threads())
 
-    X = np.random.default_rng(0).normal(size=(256, 100))
-    head = HeadClassifier(1024 if many else 8, max_epochs=1, callbacks=[Spy()])
+    X = np.random.default_rng(0).normal(size=(256, 128))
+    head = HeadClassifier(16_384 if many else 8, max_epochs=1, callbacks=[Spy()])
     torch.set_num_threads(2)
     try:
         head.fit(X, np.arange(256) % 2)
