@@ -54,6 +54,25 @@ def _returns_rows(self):
     return self.n_views == 1 and self.n_test_views in (None, 1)
 
 
+def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
+    """Return what `embed_images` does, from the parameters of a fitted embedder."""
+    spec, runtime = embedder._resolve_fitted()
+    warn_if_random(spec)
+    root = resolve_cache_root(embedder.cache)
+    rows, failures = embed_images(
+        images,
+        frozen_network(spec, runtime, root),
+        digests=digests,
+        views=None if n_views == 1 else embedder._views(n_views),
+        cache=root,
+        max_pixels=embedder.max_pixels,
+        batch_size=embedder.batch_size,
+        progress=progress,
+    )
+    rows[list(failures)] = np.nan  # all views, also where the augmentation fails on one
+    return rows, failures
+
+
 class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
@@ -401,8 +420,7 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             ``["resnet50_0", "resnet50_1", ...]``.
         """
         check_is_fitted(self)
-        name = self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
-        return np.array([f"{name}_{i}" for i in range(self.n_features_out_)], dtype=object)
+        return np.array([f"{self._name()}_{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -411,6 +429,9 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.requires_fit = True
         return tags
+
+    def _name(self):
+        return self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
 
     def _resolve(self):
         """What the parameters stand for on this machine."""
@@ -447,20 +468,8 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
 
     def _embedded(self, X, n_views):
         images = check_images(X)
-        spec, runtime = self._resolve_fitted()
-        warn_if_random(spec)
-        root = resolve_cache_root(self.cache)
-        with progress_bar(spec.name, len(images) * n_views, verbose=self.verbose) as progress:
-            rows, failures = embed_images(
-                images,
-                frozen_network(spec, runtime, root),
-                views=None if n_views == 1 else self._views(n_views),
-                cache=root,
-                max_pixels=self.max_pixels,
-                batch_size=self.batch_size,
-                progress=progress,
-            )
-        rows[list(failures)] = np.nan  # all views, also where the augmentation fails on one
+        with progress_bar(self._name(), len(images) * n_views, verbose=self.verbose) as progress:
+            rows, failures = run_embedder(self, images, n_views, progress=progress)
         self.errors_ = image_problems(images, failures)
         if not self.errors_:
             return rows
