@@ -15,7 +15,7 @@ from . import (
 )
 from .augmentation import MultiViewClassifier, MultiViewRegressor
 from .backbones import list_backbones, recommended_backbones
-from .cache import cache_info, clear_cache
+from .cache import cache_info, clear_cache, merge_caches
 from .embedder import ImageEmbedder
 from .finetuning import FineTuneClassifier
 from .heads import HeadClassifier, HeadRegressor
@@ -50,6 +50,7 @@ __all__ = [
     "list_backbones",
     "make_transfer_pipeline",
     "make_transfer_stack",
+    "merge_caches",
     "pipelines",
     "recommended_backbones",
     "summary",

@@ -25,6 +25,7 @@ from sktransfer import (
     list_backbones,
     make_transfer_pipeline,
     make_transfer_stack,
+    merge_caches,
     recommended_backbones,
 )
 from sktransfer.backbones import Preprocessing, backbone_stages, resolve_backbone, split_backbone
@@ -109,6 +110,7 @@ def test_images():
 def test_cache():
     assert attempt(cache_info) == attempt(lambda value: clear_cache(cache=value)) == 2
     assert attempt(clear_cache) == 5
+    assert attempt(merge_caches) == 0
     assert attempt(lambda value: clear_cache(paths_only=value)) == 1
 
 

@@ -1,4 +1,4 @@
-"""What users see of the cache: `cache_info` and `clear_cache`."""
+"""What users see of the cache: `cache_info`, `clear_cache` and `merge_caches`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ._location import (
     resolve_cache_root,
 )
 from ._memory import memory
+from ._rows import copy_rows
 
 #: Names that this package gives to files; the directories may hold files of others too.
 _ROW_FILES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
@@ -247,6 +248,58 @@ def clear_cache(
             forget(root)
         freed += _delete(Database(root / KNOWN_FILES, None, {}))
     return freed
+
+
+def merge_caches(*paths: FilePath, cache: bool | FilePath = True) -> int:
+    """Copy the embeddings of other caches, such as those of other machines, into one.
+
+    Embeddings that are already there stay. Damaged ones are left out. After an error, call again:
+    what has been copied is kept.
+
+    Parameters
+    ----------
+    *paths : str or os.PathLike
+        Directories of the other caches, which stay as they are. Use only caches from people you
+        trust: a false embedding cannot be told from a correct one.
+    cache : bool, str or os.PathLike, default=True
+        The cache to copy to, see `cache_info`.
+
+    Returns
+    -------
+    int
+        Number of embeddings added.
+
+    Raises
+    ------
+    ValueError
+        If ``cache`` or a path names no directory.
+    FileNotFoundError
+        If a path holds no embeddings.
+    OSError
+        If a file cannot be read or written, or the limit of the cache or the disk is reached.
+
+    Examples
+    --------
+    >>> import sktransfer
+    >>> from sktransfer.datasets import make_shapes
+    >>> images = make_shapes(5, random_state=0).data
+    >>> _ = sktransfer.ImageEmbedder(cache="machine-1").fit_transform(images)
+    >>> sktransfer.merge_caches("machine-1", cache="all")
+    5
+    """
+    root, n_added = _root_of(cache), 0
+    for source in map(_root_of, paths):
+        if not (files := _row_files(source)):
+            raise FileNotFoundError(
+                f"{source} holds no embeddings. Pass directories of caches, such as "
+                "sktransfer.cache_info().root."
+            )
+        for file in files:
+            try:
+                n_added += copy_rows(file, root)
+            except Trouble as trouble:
+                raise OSError(f"{file} cannot be copied to {root}: {trouble.detail}") from trouble
+    return n_added
 
 
 def _root_of(cache):

@@ -29,6 +29,7 @@ _CREATE_TABLE = (
     "CREATE TABLE IF NOT EXISTS rows "
     "(digest BLOB PRIMARY KEY, row BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
+_INSERT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
 
 #: Rows per SQL statement. Other processes wait at most as long as one statement takes.
 _CHUNK = 500
@@ -130,7 +131,7 @@ class EmbeddingCache:
             ]
             try:
                 self._check_room(sum(len(data) for _, data, _ in sealed))
-                self._database.write("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", sealed)
+                self._database.write(_INSERT, sealed)
             except Trouble as trouble:
                 self.stop_writing(trouble)
         self._locks.settle(settled)
@@ -141,20 +142,14 @@ class EmbeddingCache:
         warn_once(self.path, trouble)
 
     def _read_chunk(self, keys):
-        marks = ",".join("?" * len(keys))
-        sql = f"SELECT digest, row, checksum FROM rows WHERE digest IN ({marks})"
         try:
-            found = self._database.read(sql, keys)
+            found = self._database.read(*_select("digest, row, checksum", keys))
         except Trouble as trouble:
             self.readable = False
             self.stop_writing(trouble)
             return {}
         n_bytes = self.n_features * self.dtype.itemsize
-        good = {
-            key: row
-            for key, row, checksum in found
-            if type(row) is bytes and len(row) == n_bytes and _checksum(key, row) == checksum
-        }
+        good = {row[0]: row[1] for row in found if _is_intact(*row) and len(row[1]) == n_bytes}
         if len(good) < len(found):
             n_damaged = len(found) - len(good)
             detail = f"{n_damaged} rows have wrong checksums; they are computed again"
@@ -176,6 +171,34 @@ class EmbeddingCache:
         if disk.free - n_bytes < min(_RESERVE_BYTES, _RESERVE_FRACTION * disk.total):
             detail = f"the disk is full: {size_text(disk.free)} of {size_text(disk.total)} free"
             raise Trouble("full", detail)
+
+
+def copy_rows(file, root):
+    """Copy the intact rows of a file into the cache in a directory; return how many are new."""
+    n_added, last = 0, b""
+    with Database(file, None, {}) as source:
+        meta = dict(source.read("SELECT name, value FROM meta"))
+        with EmbeddingCache(
+            root, meta["key"], int(meta["n_features"]), description=meta["description"]
+        ) as target:
+            sql = "SELECT * FROM rows WHERE digest > ? ORDER BY digest LIMIT ?"
+            while rows := source.read(sql, (last, _CHUNK)):
+                last = rows[-1][0]
+                known = target._database.read(*_select("digest", [key for key, _, _ in rows]))
+                rows = [row for row in rows if row[:1] not in known and _is_intact(*row)]
+                target._check_room(sum(len(row) for _, row, _ in rows))
+                target._database.write(_INSERT, rows)
+                n_added += len(rows)
+    return n_added
+
+
+def _select(columns, keys):
+    """Return the SQL statement and its parameters that select the rows of keys."""
+    return f"SELECT {columns} FROM rows WHERE digest IN ({','.join('?' * len(keys))})", keys
+
+
+def _is_intact(key, row, checksum):
+    return type(row) is bytes and _checksum(key, row) == checksum
 
 
 def _checksum(key, row):

@@ -166,6 +166,40 @@ def test_a_cache_can_be_moved(tmp_path):
     assert fill(tmp_path / "there", "resnet50") == 0
 
 
+def test_merged_caches_hold_what_any_of_them_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("sktransfer.cache._rows._CHUNK", 50)
+    fill(tmp_path / "a", "resnet50", 3)
+    fill(tmp_path / "b", "resnet50", 200)
+    fill(tmp_path / "b", "vgg16", 2)
+    machines = tmp_path / "a", tmp_path / "b"
+    assert sktransfer.merge_caches(*machines, cache=tmp_path / "all") == 202
+    assert sktransfer.merge_caches(*machines, cache=tmp_path / "all") == 0
+    assert fill(tmp_path / "all", "resnet50", 200) == fill(tmp_path / "all", "vgg16", 2) == 0
+    assert [info.n_rows for info in sktransfer.cache_info(tmp_path / "b").backbones] == [200, 2]
+
+
+def test_damaged_rows_are_not_merged(tmp_path):
+    fill(tmp_path / "a", "resnet50", 5)
+    (file,) = tmp_path.glob("a/embeddings/*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE rows SET row = 'text' WHERE rowid = 1")
+        connection.execute("UPDATE rows SET checksum = checksum + 1 WHERE rowid = 2")
+    assert sktransfer.merge_caches(tmp_path / "a", cache=tmp_path / "b") == 3
+
+
+def test_what_cannot_be_merged_is_an_error(tmp_path, monkeypatch):
+    fill(tmp_path / "a", "resnet50", 5)
+    with pytest.raises(FileNotFoundError, match="holds no embeddings"):
+        sktransfer.merge_caches(tmp_path / "a", tmp_path, cache=tmp_path / "b")
+    monkeypatch.setenv("SKTRANSFER_CACHE_LIMIT", "50")
+    with pytest.raises(OSError, match=r"cannot be copied to .*c: it has reached its size limit"):
+        sktransfer.merge_caches(tmp_path / "a", cache=tmp_path / "c")
+    (file,) = tmp_path.glob("a/embeddings/*.sqlite")
+    file.write_bytes(b"x" * 5000)
+    with pytest.raises(OSError, match="it is damaged"):
+        sktransfer.merge_caches(tmp_path / "a", cache=tmp_path / "b")
+
+
 def test_file_names_say_what_is_in_them(tmp_path):
     fill(tmp_path, "timm:a/b c")
     (path,) = tmp_path.rglob("*.sqlite")
