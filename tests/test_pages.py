@@ -82,7 +82,8 @@ def test_blocks_run(page, shapes, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: f"{page.parent.name}-{page.name}")
 def test_lines_are_short(page):
     lines = enumerate(page.read_text("utf-8").splitlines(), start=1)
-    assert not [(n, line) for n, line in lines if len(line) > 110 and not line.startswith("|")]
+    whole = ("|", "python3 -m venv")  # tables, and commands to paste
+    assert not [(n, line) for n, line in lines if len(line) > 110 and not line.startswith(whole)]
 
 
 def test_links_lead_somewhere():
