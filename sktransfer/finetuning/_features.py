@@ -15,6 +15,7 @@ from torch import nn
 from .._engine import Network, NormalizedNetwork, PixelNetwork, embed_images, progress_bar
 from .._training._samples import BatchDataset
 from ..backbones import backbone_stages
+from ..cache import NETWORKS
 from ..exceptions import ImageReadError
 from ..images import image_problems
 from ._tuned_backbone import ADVICE
@@ -32,10 +33,11 @@ class _Flat(nn.Module):
         return (outputs.permute(0, 2, 3, 1) if outputs.ndim == 4 else outputs).flatten(1)
 
 
-def frozen_part(lower, spec, runtime, n_stages):
+def frozen_part(lower, spec, runtime, n_stages, root):
     """Return the part below the trained stages as a network that embeds, and its output shape.
 
     If there is no such part (``lower`` is None or has no parameters), return plain pixels.
+    OpenVINO's conversions are kept below the cache directory ``root``, unless that is None.
     """
     size = spec.preprocessing.image_size
     if lower is None or not any(True for _ in lower.parameters()):
@@ -50,6 +52,7 @@ def frozen_part(lower, spec, runtime, n_stages):
         runtime,
         partial(_Flat, lower),
         custom_module=spec.module is not None,
+        model_dir=None if root is None else root / NETWORKS,
     )
     return network, shape
 

@@ -101,10 +101,14 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     precision = params.precision
     if precision == "auto" and runtime.device.startswith("cuda"):
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    runtime = resolve_runtime(params.device, embedding_precision(precision), "torch")
+    precision = embedding_precision(precision)
+    runtime = resolve_runtime(params.device, precision, "torch")
+    frozen_runtime = resolve_runtime(
+        params.device, precision, params.engine, custom_module=spec.module is not None
+    )
     with usable_kernels():
         lower, upper = split_backbone(shared_network(spec), n_stages)
-        network, shape = frozen_part(lower, spec, runtime, n_stages)
+        network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
     model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
     if head.class_weight is not None:
         factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
