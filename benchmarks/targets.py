@@ -1,13 +1,14 @@
 """Numbers, and several labels per image, on photographs.
 
     python benchmarks/targets.py DATA brightness
+    python benchmarks/targets.py DATA size
     python benchmarks/targets.py DATA year
     python benchmarks/targets.py DATA labels
 
 DATA contains ``scenes/train`` (class folders) and ``cars/images`` with ``cars/labels.csv``
 (filename, model, split); a model is a make, a type, a body and a year. The targets are the mean
-brightness of a scene, the year of a car, and for several labels the make, the body and the decade
-of a car. Five folds on the training part.
+brightness of a scene, the side of a gray square that was drawn on it, the year of a car, and for
+several labels the make, the body and the decade of a car. Five folds on the training part.
 """
 
 import sys
@@ -35,6 +36,14 @@ def main(root, what):
     if what == "brightness":
         images = load_image_folder(root / "scenes" / "train").data
         y = np.array([decode_image(image).float().mean() for image in images])
+    elif what == "size":
+        rng, images, y = np.random.default_rng(0), [], []
+        for path in load_image_folder(root / "scenes" / "train").data:
+            pixels, side = decode_image(path).permute(1, 2, 0).numpy().copy(), rng.integers(5, 60)
+            top, left = (rng.integers(length - side) for length in pixels.shape[:2])
+            pixels[top : top + side, left : left + side] = 128
+            images.append(pixels)
+            y.append(side)
     else:
         cars = load_image_csv(
             root / "cars" / "labels.csv",
