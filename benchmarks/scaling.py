@@ -3,9 +3,9 @@
     python benchmarks/scaling.py
 
 Each figure comes from a new process, which has embedded one file before the clock starts. "cold"
-embeds with an empty cache, "warm" finds all embeddings there, and "search" is a grid search over
-five folds and three heads with all embeddings in the cache, for up to 10,000 files. The images are 32 pixels wide, so that
-what does not belong to the network counts most. The files are made first.
+embeds with an empty cache, "warm" finds all embeddings there, and "search", for up to 10,000 files,
+is a grid search over five folds and three heads with all embeddings in the cache. The images are 32
+pixels wide, so that what does not belong to the network counts most. The files are made first.
 """
 
 import argparse
