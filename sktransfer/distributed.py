@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
+from tqdm.auto import tqdm
 
-from .embedder import ImageEmbedder, run_embedder
+from ._utils._optional import import_optional
+from ._utils._sizes import size_text
+from ._utils._sklearn import Interval, StrOptions, checked
+from ._utils._threads import thread_share
+from ._utils._typing import FilePath, Images
+from .cache import EmbeddingCache, cache_info, resolve_cache_root
+from .embedder import ImageEmbedder, network_of, run_embedder
 from .exceptions import ImageReadError
-from .images import check_images, image_problems
+from .images import check_images, digest_images, image_name, image_problems
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EmbedBatch"]
+__all__ = ["EmbedBatch", "write_embeddings"]
 
 
 class EmbedBatch:
@@ -40,6 +53,7 @@ class EmbedBatch:
 
     See Also
     --------
+    write_embeddings : Write the embeddings of many images to files, on one machine.
     sktransfer.merge_caches : Join the caches of several machines.
 
     Examples
@@ -117,6 +131,178 @@ class EmbedBatch:
         batch = copy.copy(batch)  # not dict(batch): `datasets` decodes columns that are read
         batch[self.output] = rows
         return batch
+
+
+@checked(
+    embedder=[ImageEmbedder],
+    folder=[str, os.PathLike],
+    rows_per_file=[Interval(Integral, 1, 10**7, closed="both")],
+    dtype=[StrOptions({"float32", "float16"})],
+    prefix=[str],
+)
+def write_embeddings(
+    embedder: ImageEmbedder,
+    X: Images | Iterator,
+    folder: FilePath,
+    *,
+    rows_per_file: int = 4096,
+    dtype: str = "float32",
+    prefix: str = "part",
+) -> int:
+    """Write the embeddings of many images to a folder of Parquet files, in constant memory.
+
+    Call again after a kill: files that hold the embeddings of the same images are kept. The others
+    that this call would write are replaced.
+
+    Parameters
+    ----------
+    embedder : ImageEmbedder
+        It need not be fitted. `on_error` has no effect, and `verbose` shows a progress bar. With
+        ``cache=None``, each embedding takes space only once.
+    X : array-like or iterator of images
+        See :func:`sktransfer.images.check_images`. Of an iterator, such as a generator, only the
+        images of one file are in memory.
+    folder : str or os.PathLike
+        The folder, such as ``"embeddings.parquet"``. It is created if necessary.
+    rows_per_file : int, default=4096
+        Number of images in each file, which is one row group. It limits memory, and how much work a
+        killed process has to repeat.
+    dtype : {"float32", "float16"}, default="float32"
+        Type of the numbers in the files. ``"float16"`` halves their size.
+    prefix : str, default="part"
+        Beginning of the file names. Processes with different prefixes can write to one folder.
+
+    Returns
+    -------
+    int
+        Number of images that could not be read.
+
+    Raises
+    ------
+    OSError
+        If the limit of the cache or the disk would be exceeded. If `X` has a length, this is found
+        before the work begins.
+    ValueError
+        If `X` is empty, or the embedder returns several views.
+
+    Notes
+    -----
+    Columns are ``path`` (null for an image in memory), ``digest`` (BLAKE2b of the content),
+    ``embedding`` (list of fixed size) and ``error``, which is null where ``embedding`` is not. The
+    order is that of `X`.
+
+    Examples
+    --------
+    >>> import pyarrow.parquet
+    >>> from sktransfer import ImageEmbedder
+    >>> from sktransfer.datasets import make_shapes
+    >>> from sktransfer.distributed import write_embeddings
+    >>> images = iter(make_shapes(5, random_state=0).data)
+    >>> write_embeddings(ImageEmbedder(cache=None), images, "shapes.parquet", rows_per_file=4)
+    0
+    >>> pyarrow.parquet.read_table("shapes.parquet").column_names
+    ['path', 'digest', 'embedding', 'error']
+    """
+    import_optional("pyarrow.parquet", "parquet", "write_embeddings")
+    from pyarrow.parquet import write_table
+
+    folder = Path(folder).absolute()
+    embedder = clone(check_rows(embedder)).fit([b""])
+    network, root = network_of(embedder), resolve_cache_root(embedder.cache)
+    n_images = None
+    if not isinstance(X, Iterator):
+        X = check_images(X)
+        n_images = len(X)
+        _check_room(folder, root, network, n_images, np.dtype(dtype).itemsize)
+    folder.mkdir(parents=True, exist_ok=True)
+    images, number, n_unreadable = iter(X), 0, 0
+    with tqdm(desc=network.name, total=n_images, unit="image", disable=not embedder.verbose) as bar:
+        while some := list(islice(images, rows_per_file)):
+            some = check_images(some)
+            digests = digest_images(some, root, thread_share())
+            file = folder / f"{prefix}-{number:06}.parquet"
+            table = _known_columns(some, digests, f"{network.key}|{dtype}")
+            if (errors := _written_errors(file, table)) is None:
+                rows, failures = run_embedder(embedder, some, digests=digests, progress=bar.update)
+                errors = [str(failures[i]) if i in failures else None for i in range(len(some))]
+                table = table.append_column("embedding", arrow_rows(rows.astype(dtype), failures))
+                table = table.append_column("error", [_strings(errors)])
+                part = file.with_name(f".{file.name}")  # readers of folders ignore it
+                write_table(table, part, use_dictionary=False)
+                part.replace(file)
+            else:
+                bar.update(len(some))
+            n_unreadable += len(some) - errors.count(None)
+            number += 1
+    if not number:
+        raise ValueError("X is empty: found 0 images, expected at least 1.")
+    while (file := folder / f"{prefix}-{number:06}.parquet").exists():  # of a longer X
+        file.unlink()
+        number += 1
+    return n_unreadable
+
+
+def _known_columns(images, digests, key):
+    """Return what is known about images before they are embedded."""
+    import pyarrow as pa
+
+    paths = [image_name(image) for image in images]
+    digests = [digest if isinstance(digest, bytes) else None for digest in digests]
+    columns = {"path": _strings(paths), "digest": pa.array(digests, pa.binary(20))}
+    return pa.table(columns, metadata={"sktransfer": key})
+
+
+def _strings(texts):
+    """Return texts or None as an Arrow array; file names may contain anything."""
+    import pyarrow as pa
+
+    encoded = [text and text.encode("utf-8", "backslashreplace").decode() for text in texts]
+    return pa.array(encoded, pa.string())
+
+
+def _written_errors(file, table):
+    """Return the errors in a file, or None if it is not about the images of the table."""
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file) as written:
+            found = written.read([*table.column_names, "error"])
+    except (OSError, ArrowInvalid):  # missing or damaged
+        return None
+    if (found.schema.metadata or {}).get(b"sktransfer") != table.schema.metadata[b"sktransfer"]:
+        return None
+    return found["error"].to_pylist() if found.select(table.column_names).equals(table) else None
+
+
+def _check_room(folder, root, network, n_images, itemsize):
+    """Refuse to begin if the cache or the disk would certainly not suffice."""
+    folder = next(path for path in (folder, *folder.parents) if path.exists())
+    written = sum(file.stat().st_size for file in folder.glob("*.parquet"))
+    needed = n_images * network.n_features * itemsize - written
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            errno.ENOSPC,
+            f"The embeddings of {n_images:,} images take {size_text(needed)} more, and the disk "
+            f'has {size_text(free)} left. Choose another folder, or pass dtype="float16".',
+            str(folder),
+        )
+    if root is not None:
+        info = cache_info(root)
+        with EmbeddingCache(
+            root, network.key, network.n_features, description=network.description
+        ) as cache:
+            known = sum(file.n_rows or 0 for file in info.backbones if file.path == cache.path)
+        n_bytes = sum(file.n_bytes for file in info.backbones)
+        n_bytes += max(0, n_images - known) * network.n_features * network.dtype().itemsize
+        if n_bytes > info.limit:
+            raise OSError(
+                errno.ENOSPC,
+                f"The embeddings in the cache would take {size_text(n_bytes)}, and its limit is "
+                f"{size_text(info.limit)}. Pass an embedder with cache=None, or raise the limit "
+                "with the environment variable SKTRANSFER_CACHE_LIMIT.",
+                str(root),
+            )
 
 
 def check_rows(embedder):

@@ -54,17 +54,21 @@ def _returns_rows(self):
     return self.n_views == 1 and self.n_test_views in (None, 1)
 
 
-def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
-    """Return what `embed_images` does, from the parameters of a fitted embedder."""
+def network_of(embedder):
+    """Return the network of a fitted embedder; warn if its weights are random."""
     spec, runtime = embedder._resolve_fitted()
     warn_if_random(spec)
-    root = resolve_cache_root(embedder.cache)
+    return frozen_network(spec, runtime, resolve_cache_root(embedder.cache))
+
+
+def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
+    """Return what `embed_images` does, from the parameters of a fitted embedder."""
     rows, failures = embed_images(
         images,
-        frozen_network(spec, runtime, root),
+        network_of(embedder),
         digests=digests,
         views=None if n_views == 1 else embedder._views(n_views),
-        cache=root,
+        cache=resolve_cache_root(embedder.cache),
         max_pixels=embedder.max_pixels,
         batch_size=embedder.batch_size,
         progress=progress,

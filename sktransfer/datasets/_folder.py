@@ -83,7 +83,7 @@ def load_image_folder(
         )
     extensions = tuple(extension.lower() for extension in given)
     classes = _class_folders(root, extensions)
-    images = {folder.name: _images_below(folder, extensions) for folder in classes}
+    images = {folder.name: images_below(folder, extensions) for folder in classes}
     if empty := [name for name, found in images.items() if not found]:
         others = {p.suffix for name in empty for p in (root / name).rglob("*") if p.is_file()}
         because = f" (only files that end with {list_some(sorted(others))})" if others else ""
@@ -157,7 +157,7 @@ def _contains_only_folders(path, extensions):
     return not has_images and any(entry.is_dir() for entry in entries)
 
 
-def _images_below(folder, extensions):
+def images_below(folder, extensions):
     def fail(error):
         raise error
 

@@ -1,0 +1,89 @@
+"""Embed images from the command line: ``python -m sktransfer embed FOLDER out.parquet``."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+
+def parse_shard(text):
+    """Return (i, n) for ``"i/n"``."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    shard = tuple(map(int, match.groups())) if match else (0, 0)
+    if not 1 <= shard[0] <= shard[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with 1 <= i <= n, such as 3/64")
+    return shard
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(prog="python -m sktransfer")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    embed = commands.add_parser(
+        "embed",
+        help="write the embeddings of images to Parquet files",
+        description="Write the embeddings of images to a folder of Parquet files. Run it again "
+        "after a kill: files that are complete are kept.",
+        epilog="Exit status: 0 if all images are embedded, 1 after an error, 2 for wrong "
+        "arguments, 3 if some images cannot be read (the column 'error' says why).",
+    )
+    embed.add_argument(
+        "images", type=Path, help="folder, searched with its subfolders, or text file of paths"
+    )
+    embed.add_argument("output", type=Path, help="folder for the files, such as out.parquet")
+    embed.add_argument("--backbone", default="tiny_mobilenet", help="default: %(default)s")
+    embed.add_argument("--weights", default="DEFAULT", help="name or file; default: the best")
+    embed.add_argument("--image-size", type=int, metavar="PIXELS")
+    embed.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    embed.add_argument("--precision", default="float32", help="float32, bfloat16, float16")
+    embed.add_argument("--batch-size", type=int, metavar="N")
+    embed.add_argument("--cache", metavar="FOLDER", help="cache of embeddings; default: none")
+    embed.add_argument("--rows-per-file", type=int, default=4096, metavar="N")
+    embed.add_argument("--dtype", default="float32", help="float32 or float16, of the files")
+    embed.add_argument(
+        "--shard", type=parse_shard, default=(1, 1), metavar="i/n", help="embed one of n parts"
+    )
+    embed.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def main(arguments=None):
+    """Run the command line; return the exit status."""
+    options = make_parser().parse_args(arguments)
+    from .datasets import IMAGE_EXTENSIONS, images_below
+    from .distributed import write_embeddings
+    from .embedder import ImageEmbedder
+
+    i, n = options.shard
+    try:
+        if options.images.is_dir():
+            paths = images_below(options.images, IMAGE_EXTENSIONS)
+        else:
+            text = options.images.read_text("utf-8", "surrogateescape")
+            paths = list(filter(None, text.split("\n")))
+        paths = paths[i - 1 :: n]
+        n_unreadable = paths and write_embeddings(
+            ImageEmbedder(
+                options.backbone,
+                weights=options.weights,
+                image_size=options.image_size,
+                device=options.device,
+                precision=options.precision,
+                batch_size=options.batch_size,
+                cache=options.cache,
+                verbose=not options.quiet,
+            ),
+            paths,
+            options.output,
+            rows_per_file=options.rows_per_file,
+            dtype=options.dtype,
+            prefix="part" if n == 1 else f"shard-{i}-of-{n}",
+        )
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.output}: {len(paths)} images, {n_unreadable or 0} of them unreadable")
+    return 3 if n_unreadable else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
