@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import new_process
 import pytest
 import torch
 from joblib.externals.loky import reusable_executor
@@ -85,6 +86,13 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
         pyplot.close("all")  # it warns of many open figures
     if reusable_executor._executor is not None:  # its workers would use this cache in later tests
         reusable_executor._executor.shutdown(wait=True)
+
+
+@pytest.fixture
+def quick_workers(home):
+    """Let the workers of joblib start in no time; others import all libraries, for 10 s each."""
+    with new_process.quick_workers():
+        yield
 
 
 @pytest.fixture(scope="module")

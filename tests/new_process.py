@@ -1,19 +1,27 @@
 """New processes that need not import the libraries again, which takes seconds each time.
 
 They are forked from a server that has imported the libraries, but nothing of ours, and runs nothing
-else: what runs in a process begins as in one that is quite new.
+else: what runs in a process begins as in one that is quite new. They put sets of strings in another
+order than the process of the tests.
 """
 
 import multiprocessing
 import os
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from unittest.mock import patch
+
+from joblib import parallel_config
+from joblib.externals.loky.backend.context import set_start_method
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
-CONTEXT.set_forkserver_preload(["sklearn.ensemble", "skorch", "torchvision"])
+CONTEXT.set_forkserver_preload(["sklearn.ensemble", "torchvision"])
 
 
 def start(program, **names):
     """Start a process that runs the source ``program``, in which ``names`` are defined."""
+    _start_server()
     # A child would otherwise have the environment that the server was started in.
     process = CONTEXT.Process(target=_run, args=(program, names, dict(os.environ)), daemon=True)
     process.start()
@@ -27,13 +35,28 @@ def run(program, **names):
     assert process.exitcode == 0, f"ended with {process.exitcode}; its messages are in stderr"
 
 
-def other_hashes():
-    """Return an environment in which a new process puts sets of strings in another order."""
+@contextmanager
+def quick_workers():
+    """Make the workers of joblib such processes."""
+    _start_server()
+    set_start_method("forkserver" if FORKS else None, force=True)
+    with parallel_config("loky", initializer=_set_environment, initargs=(dict(os.environ),)):
+        yield
+    set_start_method(None, force=True)
+
+
+def _start_server():
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    return {**os.environ, "PYTHONHASHSEED": seed}
+    with patch.dict(os.environ, PYTHONHASHSEED=seed):
+        if FORKS:
+            forkserver.ensure_running()
+
+
+def _set_environment(environment):
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def _run(program, names, environment):
-    os.environ.clear()
-    os.environ.update(environment)
+    _set_environment(environment)
     exec(compile(program, "<program>", "exec"), {"__name__": "__main__", **names})

@@ -15,6 +15,7 @@ import sklearn
 import torch
 from counting import CountingBackbone, n_seen
 from image_data import encode, smooth_pixels
+from new_process import run
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -419,8 +420,7 @@ if child == 0:
 done = os.waitpid(child, 0)[1]
 assert done == 0, done
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
+    run(program)
 
 
 def test_an_error_inside_the_network_is_not_swallowed(images):
@@ -520,7 +520,7 @@ def test_odd_elements_are_bad_rows_and_end_nothing(tmp_path, images):
 
 
 FORKS_DURING_IMPORT = """
-import os, sys, threading
+import os, sys, threading, time
 
 import numpy as np
 from sktransfer import ImageEmbedder
@@ -532,7 +532,7 @@ threads = [threading.Thread(target=embedder.transform, args=[images]) for _ in r
 for thread in threads:
     thread.start()
 while "torch" not in sys.modules:
-    pass
+    time.sleep(0.001)
 child = os.fork()
 if not child:
     embedder.transform(images)

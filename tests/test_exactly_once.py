@@ -32,7 +32,7 @@ def logistic():
     return LogisticRegression(max_iter=3000)
 
 
-@pytest.mark.parametrize("n_jobs", [None, 4])
+@pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     log = tmp_path / "log"
     model = make_transfer_pipeline(CountingBackbone(log), logistic(), batch_size=16)
@@ -41,6 +41,7 @@ def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     assert n_seen(log) == len(shapes.data)
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("n_jobs", [None, 4])
 def test_cross_validated_stack_embeds_once_for_each_backbone(shapes, tmp_path, n_jobs):
     logs = [tmp_path / "first", tmp_path / "second"]

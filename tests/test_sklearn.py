@@ -26,6 +26,8 @@ from sklearn.utils import estimator_html_repr
 from sktransfer import HeadClassifier, ImageEmbedder, make_transfer_pipeline, make_transfer_stack
 from sktransfer.datasets import make_shapes
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 SMALL = {"image_size": 32, "batch_size": 16}
 
 

@@ -1,14 +1,12 @@
 """Augmentations by name and of the user, their cache keys, and what is refused."""
 
-import subprocess
-import sys
 from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from new_process import other_hashes
+from new_process import run
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
@@ -88,8 +86,7 @@ keys = [resolve_augmentation(a).key for a in ("flip", "crop", "color", "auto", c
 """
     here = {}
     exec(code, here)
-    command = [sys.executable, "-W", "error", "-c", code + "print(keys)"]
-    assert subprocess.check_output(command, env=other_hashes(), text=True) == f"{here['keys']}\n"
+    run(code + "assert keys == expected", expected=here["keys"])
 
 
 # --------------------------------------------------------------------------------------------

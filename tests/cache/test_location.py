@@ -2,14 +2,13 @@
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 import pytest
 from cache_worker import look_up_or_compute
+from new_process import run
 
 import sktransfer
 from sktransfer import ImageEmbedder
@@ -95,6 +94,8 @@ def test_a_home_of_no_user_costs_one_warning(monkeypatch):
 
 PROGRAM = """
 import os, warnings
+for name in ("HOME", "SKTRANSFER_HOME", "XDG_CACHE_HOME"):
+    os.environ.pop(name, None)
 from sktransfer import ImageEmbedder
 from sktransfer.datasets import make_shapes
 shapes = make_shapes(4, random_state=0)
@@ -113,13 +114,7 @@ assert "home directory" in messages[0], messages
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 def test_a_user_without_a_home_directory_gets_one_warning():
-    hidden = ("HOME", "SKTRANSFER_HOME", "XDG_CACHE_HOME")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment["PYTHONPATH"] = str(Path(sktransfer.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
+    run(PROGRAM)
 
 
 def test_only_the_owner_may_enter(tmp_path):

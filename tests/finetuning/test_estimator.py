@@ -100,7 +100,7 @@ def test_grid_search():
     assert search.best_estimator_.predict(X[:2]).shape == (2,)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("quick_workers")
 def test_workers_find_what_one_process_finds():
     estimator = FineTuneClassifier(
         "tiny_mobilenet", image_size=32, max_epochs=1, engine="torch", random_state=0
@@ -152,7 +152,6 @@ def test_pickle_holds_the_tuned_part_only():
     assert np.array_equal(pickle.loads(data).predict_proba(X), model.predict_proba(X))
 
 
-@pytest.mark.slow
 def test_pickle_predicts_the_same_in_a_new_process(tmp_path):
     model = bundled().fit(X, Y)
     with open(tmp_path / "model.pkl", "wb") as file:
