@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py DATA --baselines  # next to raw pixels and random weights
     python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stacks
     python benchmarks/accuracy.py DATA --backbones efficientnet_lite0,efficientnet_lite2
+    python benchmarks/accuracy.py DATA --sizes 224,320,400 --backbones efficientnet_lite0
 
 DATA contains:
 
@@ -172,6 +173,18 @@ def singles(backbones, baselines):
         yield name, ImageEmbedder(name)
 
 
+def sizes_of_images(data, backbones, sizes):
+    """Yield (row, cross-validated accuracy, test accuracy, seconds) for sizes of images."""
+    train, y_train, test, y_test = data
+    for name in backbones:
+        for size in sizes:
+            begun = time.perf_counter()
+            embedder = ImageEmbedder(name, image_size=size)
+            search = tuned().fit(embedder.fit_transform(train), y_train)
+            found = scores(search, embedder.transform(test), y_test)
+            yield f"{name}, {size} px", *found, time.perf_counter() - begun
+
+
 def figures(name, data, backbones, baselines):
     """Yield (row, cross-validated accuracy, test accuracy, seconds) for one set."""
     train, y_train, test, y_test = data
@@ -279,6 +292,7 @@ def main():
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--backbones", default=",".join(BUNDLED))
     parser.add_argument("--baselines", action="store_true", help="raw pixels, random weights")
+    parser.add_argument("--sizes", help="compare sizes of images, such as 224,320,400")
     parser.add_argument("--ways", action="store_true", help="compare views, fine-tuning and stacks")
     parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
@@ -289,7 +303,11 @@ def main():
     print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
         data = SETS[name](args.data)
-        rows = figures(name, data, args.backbones.split(","), args.baselines)
+        backbones = args.backbones.split(",")
+        if args.sizes:
+            rows = sizes_of_images(data, backbones, map(int, args.sizes.split(",")))
+        else:
+            rows = figures(name, data, backbones, args.baselines)
         for row, cv_score, test_score, seconds in rows:
             print(
                 f"| {name} ({len(data[0])} + {len(data[2])}) | {row} | {cv_score:.1%} "

@@ -7,7 +7,8 @@ processes:
 - ``sktransfer``: on a pipeline of images, with an empty cache (cold), then again in a new process
   (warm), and cold with ``n_jobs=4``;
 - ``by hand``: one embedding pass for each backbone, then the same task on the embeddings;
-- ``no cache``: on a pipeline with ``cache=None``, on fewer images.
+- ``no cache``: on a pipeline with ``cache=None``, on fewer images;
+- ``memory=``: the same (the search only), with scikit-learn's own cache of transformers.
 
     python benchmarks/search.py FOLDER     # a folder of class folders
 """
@@ -56,10 +57,10 @@ def embed_by_hand(backbone, weights, data):
     return ImageEmbedder(backbone, weights=weights, cache=None).fit_transform(data)
 
 
-def search_images(backbones, data, target, cache=True, n_jobs=None):
+def search_images(backbones, data, target, cache=True, n_jobs=None, memory=None):
     pipeline = make_transfer_pipeline(
         backbones[-1], head(), weights=weights_of(backbones), cache=cache
-    )
+    ).set_params(memory=memory)
     return search(pipeline, "head__", n_jobs).fit(data, target).best_score_
 
 
@@ -126,6 +127,9 @@ def child(way, task, folder, number, n_jobs, backbones):
     begun = time.perf_counter()
     if way == "by hand":
         score = by_hand(backbones, data, target)
+    elif way == "memory=":
+        with tempfile.TemporaryDirectory() as memory:
+            score = on_images(backbones, data, target, cache=None, memory=memory)
     else:
         cache = None if way == "no cache" else True
         score = on_images(backbones, data, target, cache=cache, n_jobs=n_jobs)
@@ -163,7 +167,12 @@ def measure(task, args):
         for name, result in rounds.items():
             if name not in results or result["seconds"] < results[name]["seconds"]:
                 results[name] = result
-    results[f"no cache, {FEWER} images"] = in_new_process("no cache", task, args, FEWER, "/nowhere")
+    fewer = {"cold": "sktransfer", "memory=": "memory=", "no cache": "no cache"}
+    if task == "stack":
+        del fewer["memory="]
+    with tempfile.TemporaryDirectory() as home:
+        for name, way in fewer.items():
+            results[f"{name}, {FEWER} images"] = in_new_process(way, task, args, FEWER, home)
     for name, result in results.items():
         ratio = result["seconds"] / results["by hand"]["seconds"]
         # Workers count in their own processes; tests/test_exactly_once.py adds these counts up.
