@@ -1,10 +1,12 @@
-"""The figures of the page on inspection.
+"""The figures of the documentation, except those that the examples save.
 
 python docs/figures.py                            # of drawn shapes, into docs/images
 python docs/figures.py --cars DATA --to FOLDER    # of photographs, see benchmarks/accuracy.py
+python docs/figures.py --results                  # of the accuracies in benchmarks/RESULTS.md
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -64,11 +67,41 @@ def draw(X, y, X_test, y_test):
     yield "confusion", matrix
 
 
+def draw_accuracies(results):
+    """Draw the test accuracies of two networks, of their stack, and of the stack with views.
+
+    Gray text on no background is readable on light and dark pages.
+    """
+    colors = {"efficientnet_lite0": "#3f78b0", "efficientnet_lite2": "#3f78b0"}
+    colors |= {"stack of both": "#b85c14", "stack of both, 4 views": "#b85c14"}
+    gray = {f"{part}.color": "#808080" for part in ("text", "ytick")}
+    with plt.rc_context({**gray, "font.size": 11}):
+        figure, axes = plt.subplots(3, figsize=(6, 4.2), sharex=True, layout="constrained")
+        for ax, name in zip(axes, ("scenes", "dogs", "cars"), strict=True):
+            values = [
+                float(re.search(rf"\| {name} .* {row}[^|]*\|.*\| ([\d.]+)% \|\n", results)[1])
+                for row in colors
+            ]
+            bars = ax.barh(list(colors), values, color=colors.values())
+            ax.bar_label(bars, list(colors), label_type="center", color="white", size=10)
+            ax.bar_label(bars, fmt=" %.1f %%")
+            ax.set_ylabel(name, color="#808080", size=13)
+            ax.set(xlim=(0, 105), xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            ax.invert_yaxis()
+    return figure
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cars", type=Path, help="folder of the data sets")
+    parser.add_argument("--results", action="store_true", help="draw accuracies only")
     parser.add_argument("--to", type=Path, default=HERE / "images", help="folder of the figures")
     options = parser.parse_args()
+    if options.results:
+        results = (HERE.parent / "benchmarks" / "RESULTS.md").read_text("utf-8")
+        draw_accuracies(results).savefig(options.to / "accuracy.png", dpi=150, transparent=True)
+        sys.exit()
     if options.cars:
         sys.path.append(str(HERE.parent / "benchmarks"))
         from accuracy import cars
