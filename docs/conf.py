@@ -24,6 +24,7 @@ exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py.md5"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"sktransfer {release}"
+pygments_dark_style = "monokai"
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -31,6 +32,30 @@ myst_heading_anchors = 3
 # In docstrings, single backquotes mark code, as in scikit-learn.
 default_role = "literal"
 autosummary_generate = True
+#: The page of the user guide about each public name; the templates link to it.
+_GUIDE = {
+    "embedding": "ImageEmbedder check_images decode_image image_name ImageProblem ImageReadError "
+    "ImageReadWarning UnreadableImageError load_image_csv load_image_dataset load_image_folder "
+    "make_shapes",
+    "backbones": "BackboneSpec Preprocessing RandomWeightsWarning UnknownBackboneError "
+    "WeightsError FingerprintMismatchError backbone_stages list_backbones load_backbone "
+    "recommended_backbones resolve_backbone split_backbone",
+    "heads": "HeadClassifier HeadRegressor SmallValidationWarning TrainingDivergedError "
+    "TrainingHistoryDisplay",
+    "augmentation": "MultiViewClassifier MultiViewRegressor",
+    "finetuning": "FineTuneClassifier",
+    "searching": "make_transfer_pipeline",
+    "ensembles": "make_transfer_stack",
+    "inspection": "EmbeddingMapDisplay ImageGridDisplay NeighborsDisplay OcclusionDisplay "
+    "PredictionGridDisplay confused_pairs error_table find_duplicates find_label_issues "
+    "prediction_table rank_backbones submission_table summary",
+    "files": "export_onnx",
+    "cache": "BackboneCacheInfo CacheInfo CacheWarning cache_info clear_cache merge_caches",
+    "troubleshooting": "MissingExtraError SktransferError",
+}
+autosummary_context = {
+    "guide": {name: page for page, names in _GUIDE.items() for name in names.split()}
+}
 # Members of our own base classes are listed, those of scikit-learn's and Python's are not.
 _FOREIGN = ("BaseEstimator", "ClassifierMixin", "MetaEstimatorMixin", "RegressorMixin")
 _FOREIGN += ("TransformerMixin", "_MetadataRequester", "_SetOutputMixin", "BaseException", "tuple")
@@ -64,7 +89,14 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/(?!serve)\w+\.py$",  # serve.py runs for ever
     "ignore_pattern": r"/_",
-    "within_subsection_order": "ExampleTitleSortKey",
     "reference_url": {"sktransfer": None},
+    "doc_module": ("sktransfer",),
+    "backreferences_dir": "generated/backreferences",
+    "first_notebook_cell": (
+        "%matplotlib inline\n"
+        "import sys\n\n"
+        "sys.argv = ['notebook']  # add the arguments of the script, such as 'FOLDER'"
+    ),
+    "remove_config_comments": True,
     "show_memory": False,
 }

@@ -17,6 +17,8 @@ generated shapes, or on your own data:
 many winners (extra ``timm``; its weights are downloaded).
 """
 
+# sphinx_gallery_thumbnail_path = "images/dogs-loss.png"
+
 import argparse
 from pathlib import Path
 

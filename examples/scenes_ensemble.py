@@ -16,6 +16,8 @@ inside. With the extra ``imagenet``, the networks are two EfficientNet-Lite that
 ImageNet. Without it, they are the two small networks that are part of the package.
 """
 
+# sphinx_gallery_thumbnail_path = "images/scenes-accuracy.png"
+
 import argparse
 from pathlib import Path
 
@@ -69,9 +71,9 @@ print(f"{len(X_train)} training images, {len(X_test)} test images, {len(set(y_tr
 # One head for each network
 # -------------------------
 #
-# ``HeadClassifier`` is linear by default. The first ``fit`` embeds the training images; this is the
-# only slow step. All later steps, and the next run of this script, find the embeddings in the
-# cache.
+# ``HeadClassifier`` is linear by default. The first ``fit`` embeds the training images with an
+# :class:`~sktransfer.ImageEmbedder`; this is the only slow step. All later steps, and the next run
+# of this script, find the embeddings in the cache.
 
 head = HeadClassifier(random_state=0)
 models = {name: make_transfer_pipeline(name, head, verbose=1) for name in options.backbones}

@@ -16,6 +16,8 @@ broken or no image is refused with a 4xx status and the reason. The service prep
 Pillow in the way that the file asks for.
 """
 
+# sphinx_gallery_thumbnail_path = "images/sample.jpg"
+
 import argparse
 import json
 import threading

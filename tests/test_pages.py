@@ -1,12 +1,14 @@
 """The pages of the documentation: their code runs, they build, and they list every public name."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,14 +88,41 @@ def test_lines_are_short(page):
     assert not [(n, line) for n, line in lines if len(line) > 110 and not line.startswith(whole)]
 
 
+def test_no_line_is_a_comment_by_accident():
+    """MyST leaves out lines that begin with a percent sign."""
+    for page in DOCS.glob("*.md"):
+        assert not re.search(r"^ *%", page.read_text("utf-8"), re.MULTILINE), page.name
+
+
 def test_links_lead_somewhere():
     for page in DOCS.glob("*.md"):
         targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
         assert not [target for target in targets if not (DOCS / target).exists()], page.name
 
 
+def test_counts_of_lines_are_right():
+    text = (DOCS / "coming_from.md").read_text("utf-8")
+    counts = dict(re.findall(r"^\| (\w+) \| (\d+) \|", text, re.MULTILINE))
+    blocks = re.findall(r"^## (\w+)\n.*?^```py\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = {name: str(len(re.findall(r"^.+$", code, re.MULTILINE))) for name, code in blocks}
+    assert len(lines) == 5
+    assert counts == lines
+
+
+def names_in_api():
+    text = (DOCS / "api.md").read_text("utf-8")
+    return set(re.findall(r"^   ([\w.]+)$", text, re.MULTILINE))
+
+
+def test_api_reference_links_to_the_guide():
+    without_tags = {"tags": SimpleNamespace(has=lambda tag: False)}
+    guide = runpy.run_path(str(DOCS / "conf.py"), without_tags)["autosummary_context"]["guide"]
+    assert not set(guide) - {name.rpartition(".")[2] for name in names_in_api()}
+    assert not [page for page in guide.values() if not (DOCS / f"{page}.md").exists()]
+
+
 def test_api_reference_lists_every_public_name():
-    listed = set(re.findall(r"^   ([\w.]+)$", (DOCS / "api.md").read_text("utf-8"), re.MULTILINE))
+    listed = names_in_api()
     subjects = [
         path.stem
         for path in Path(sktransfer.__file__).parent.iterdir()
