@@ -14,8 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import new_process
 import pytest
 import torch
+from joblib import parallel_config
 from joblib.externals.loky import reusable_executor
 from threadpoolctl import threadpool_limits
+
+from sktransfer._engine import _runtime
+from sktransfer.backbones import _bundled
 
 
 def is_loopback(address):
@@ -92,6 +96,16 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
 def quick_workers(home):
     """Let the workers of joblib start in no time; others import all libraries, for 10 s each."""
     with new_process.quick_workers():
+        yield
+
+
+@pytest.fixture
+def quick_backbones(monkeypatch):
+    """Let documentation use small images, torch and threads: its code must run, fast or not."""
+    read = _bundled._preprocessing
+    monkeypatch.setattr(_bundled, "_preprocessing", lambda *args: read(*args).for_size(64))
+    monkeypatch.setattr(_runtime, "has_openvino", lambda: False)
+    with parallel_config("threading"):
         yield
 
 

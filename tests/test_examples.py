@@ -17,7 +17,7 @@ SCRIPTS = sorted({*EXAMPLES.glob("*.py")} - {EXAMPLES / "serve.py"})  # that one
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys, quick_backbones):
     """Run a script in a folder of its own, in this process, and return what it printed."""
     monkeypatch.chdir(tmp_path)
 

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import new_process
 import pytest
 from PIL import Image
 
@@ -31,12 +32,12 @@ def test_import_loads_nothing_heavy():
 
 def test_main_names_cost_little_beyond_what_they_need():
     program = (
-        "import sklearn.pipeline, sklearn.ensemble, torch, torchvision, time, json\n"
+        "import sklearn.pipeline, sklearn.ensemble, torch, torchvision, time\n"
         "start = time.process_time()\n"
         "import sktransfer; sktransfer.ImageEmbedder; sktransfer.list_backbones\n"
-        "print(json.dumps(time.process_time() - start))"
+        "assert time.process_time() - start < 1.0"  # 0.2 s alone; the rest is for a busy machine
     )
-    assert in_new_process(program) < 1.0  # 0.2 s alone; the rest is for a busy machine
+    new_process.run(program)
 
 
 CACHED = """
@@ -45,21 +46,23 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import cross_validate
 from sktransfer import make_transfer_pipeline
 
-model = make_transfer_pipeline("{backbone}", RidgeClassifier(), image_size=64)
+model = make_transfer_pipeline("{backbone}", RidgeClassifier(), image_size=64, engine="{engine}")
 cross_validate(model, {images}, [0, 1] * 3, cv=2)
 print(json.dumps([name for name in sys.modules if "." not in name]))
 """
 
 
-@pytest.mark.parametrize("backbone", ["tiny_mobilenet", "efficientnet_lite0"])
-def test_embeddings_in_the_cache_need_no_torch(backbone, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "engine"), [("tiny_mobilenet", "auto"), ("efficientnet_lite0", "torch")]
+)
+def test_embeddings_in_the_cache_need_no_torch(backbone, engine, tmp_path):
     if backbone not in sktransfer.list_backbones():
         pytest.skip("needs the extra imagenet")
     images = [str(tmp_path / f"{number}.png") for number in range(6)]
     for number, path in enumerate(images):
         Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(path)
-    sktransfer.ImageEmbedder(backbone, image_size=64).fit_transform(images)
-    loaded = in_new_process(CACHED.format(backbone=backbone, images=images))
+    sktransfer.ImageEmbedder(backbone, image_size=64, engine=engine).fit_transform(images)
+    loaded = in_new_process(CACHED.format(backbone=backbone, engine=engine, images=images))
     assert not {"torch", "torchvision", "skorch", "timm", "openvino"} & set(loaded)
 
 
@@ -92,8 +95,8 @@ def test_type_hints_are_shipped():
 
 
 def test_modules_are_reached_without_an_import():
-    program = "import sktransfer, json; print(json.dumps(sktransfer.datasets.__name__))"
-    assert in_new_process(program) == "sktransfer.datasets"
+    program = "import sktransfer, json; print(json.dumps(sktransfer.exceptions.__name__))"
+    assert in_new_process(program) == "sktransfer.exceptions"
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -62,6 +62,7 @@ def names_of(page, shapes):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_backbones")
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 @pytest.mark.parametrize("page", PAGES)

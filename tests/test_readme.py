@@ -20,6 +20,7 @@ def command(name):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_backbones")
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}

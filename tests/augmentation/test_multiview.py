@@ -365,9 +365,8 @@ def test_the_automatic_penalty_leaves_out_whole_images(wrap, routing):
     decay = {}
     for n_views in (1, 4):
         head = HeadClassifier(max_epochs=1, random_state=0)
-        model = make_transfer_pipeline(
-            head=wrap(head), augmentation="crop", n_views=n_views, n_test_views=2, image_size=48
-        )
+        views = {"augmentation": "crop", "n_views": n_views, "n_test_views": 2}
+        model = make_transfer_pipeline(head=wrap(head), image_size=48, engine="torch", **views)
         with sklearn.config_context(enable_metadata_routing=routing):
             model.fit(shapes.data, shapes.target)
         fitted = model["head"].estimator_

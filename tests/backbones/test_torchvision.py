@@ -81,6 +81,7 @@ def test_networks_with_auxiliary_heads_lose_them_and_transform_their_input(name,
         torch.testing.assert_close(network.fc(load_backbone(spec)(x)), network(x))
 
 
+@pytest.mark.usefixtures("short_transformers")
 def test_vit_embeds_to_its_class_token(tmp_path):
     network = build("vit_b_32", image_size=64)
     path = saved(network, tmp_path / "w.pth")
@@ -144,6 +145,7 @@ def test_local_and_random_weights_take_the_default_preprocessing(tmp_path):
     assert resolve_backbone(SMALL, None).preprocessing == expected
 
 
+@pytest.mark.usefixtures("short_transformers")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.RandomWeightsWarning")
 def test_random_transformers_of_two_sizes_are_two_networks():
     small, large = (resolve_backbone("vit_b_32", None, image_size=size) for size in (32, 64))

@@ -207,7 +207,7 @@ def test_memory_is_bounded_while_a_large_set_streams(cache, monkeypatch):
     tracemalloc.start()
     try:
         sizes = []
-        for start in range(0, 1500, 150):
+        for start in range(0, 900, 150):
             embed(cache, range(start, start + 150), batch_size=64)
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])

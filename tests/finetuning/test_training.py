@@ -474,10 +474,11 @@ def test_a_checkpoint_of_a_module_without_a_name_is_refused(tmp_path):
 
 
 def test_the_network_that_users_get_is_a_copy():
-    model = FineTuneClassifier(trainable_stages=1, max_epochs=1, cache=None, random_state=0)
+    params = {"image_size": 32, "engine": "torch", "cache": None}
+    model = FineTuneClassifier(trainable_stages=1, max_epochs=1, random_state=0, **params)
     expected = model.fit(X, Y).predict_proba(X)
     with torch.no_grad():
         for parameter in model.backbone_.network().half().parameters():
             parameter.zero_()
     assert np.array_equal(model.predict_proba(X), expected)
-    assert np.isfinite(ImageEmbedder(cache=None).fit_transform(X)).all()
+    assert np.isfinite(ImageEmbedder(**params).fit_transform(X)).all()
