@@ -185,6 +185,7 @@ def resolve_backbone(
     Returns
     -------
     BackboneSpec
+        What the name and the weights stand for on this machine.
 
     Raises
     ------

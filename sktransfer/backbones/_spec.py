@@ -106,11 +106,12 @@ class Preprocessing:
         return 2 * (self.resize_size or self.image_size)
 
     def key(self) -> str:
-        """Return a string that is equal only for equal preprocessing.
+        """Identify the preprocessing.
 
         Returns
         -------
         str
+            Equal only for equal preprocessing.
         """
         how = "squash" if self.resize_size is None else f"resize={self.resize_size}"
         mean, std = (",".join(repr(float(v)) for v in values) for values in (self.mean, self.std))

@@ -46,11 +46,12 @@ class NeighborsDisplay(ImageGridDisplay):
         ----------
         embedder : transformer
             Embeds images: an :class:`~sktransfer.ImageEmbedder` or ``model[:-1]``, fitted or not.
-        X, queries : array-like of images
-            Where to search, and the images whose neighbors are searched, see
-            :func:`~sktransfer.images.check_images`.
+        X : array-like of images
+            Where to search, see :func:`~sktransfer.images.check_images`.
         y : array-like of shape (n_samples,) or None, default=None
             Labels of `X`, written above the neighbors.
+        queries : array-like of images
+            The images whose neighbors are searched.
         n_neighbors : int, default=4
             Number of neighbors.
         figure : optional

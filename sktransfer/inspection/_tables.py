@@ -51,7 +51,9 @@ def error_table(model: Any, X: Images, y: ArrayLike, *, errors_only: bool = True
 
     Parameters
     ----------
-    model, X
+    model : fitted classifier
+        See :func:`prediction_table`.
+    X : array-like of images
         See :func:`prediction_table`.
     y : array-like of shape (n_samples,)
         True classes.
@@ -88,7 +90,9 @@ def submission_table(
 
     Parameters
     ----------
-    model, X
+    model : fitted classifier
+        See :func:`prediction_table`.
+    X : array-like of images
         See :func:`prediction_table`.
     id_column : str, default="id"
         Name of the first column.
