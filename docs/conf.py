@@ -2,8 +2,8 @@
 
 The default build needs no network and runs no example. Two options change that::
 
-    python -m sphinx -t online docs docs/_build            # adds links to other projects
-    python -m sphinx -D plot_gallery=1 docs docs/_build    # runs the examples
+    python -m sphinx -t online docs docs/_build     # adds links to other projects
+    python -m sphinx -t gallery docs docs/_build    # runs the examples
 """
 
 import sktransfer
@@ -84,7 +84,7 @@ if tags.has("online"):  # noqa: F821  (Sphinx defines `tags`)
     }
 
 sphinx_gallery_conf = {
-    "plot_gallery": False,
+    "plot_gallery": tags.has("gallery"),  # noqa: F821
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/(?!serve)\w+\.py$",  # serve.py runs for ever

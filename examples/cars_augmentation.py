@@ -15,7 +15,7 @@ looks at the mistakes that remain. Run it on generated shapes, or on your own im
 ``split``, which is "train" or "test". With several hundred images, add ``--validation 0.1``.
 """
 
-# sphinx_gallery_thumbnail_path = "images/confusion.jpg"
+# sphinx_gallery_thumbnail_path = "images/cars-confusion.png"
 
 import argparse
 import time
