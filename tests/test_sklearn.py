@@ -1,7 +1,5 @@
 """What scikit-learn does with an estimator works on images, given as paths and as arrays."""
 
-import pickle
-
 import joblib
 import numpy as np
 import pytest
@@ -189,24 +187,6 @@ def test_classification_report(images, names):
     assert all(name in report for name in np.unique(names))
 
 
-def test_set_output_pandas(images):
-    pandas = pytest.importorskip("pandas")
-    embedder = ImageEmbedder(**SMALL).set_output(transform="pandas")
-    frame = embedder.fit_transform(images)
-    assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == list(embedder.get_feature_names_out())
-    np.testing.assert_array_equal(frame, ImageEmbedder(**SMALL).fit_transform(images))
-
-
-@pytest.mark.parametrize("container", ["Series", "DataFrame"])
-def test_pandas_columns(images, names, container):
-    pandas = pytest.importorskip("pandas")
-    column = pandas.Series(list(images), name="image", dtype=object, index=range(100, 160))
-    X = column if container == "Series" else column.to_frame()
-    fitted = logistic().fit(X, names)
-    np.testing.assert_array_equal(fitted.predict(X), fitted.predict(images))
-
-
 def test_clone_and_set_params(images, names):
     fitted = logistic().fit(images, names)
     copy = clone(fitted)
@@ -219,16 +199,6 @@ def test_clone_and_set_params(images, names):
         for b in ("tiny_mobilenet", "tiny_resnet")
     ]
     assert widths == expected
-
-
-@pytest.mark.parametrize("pipeline", [logistic, trained])
-def test_pickle(images, names, pipeline):
-    fitted = pipeline().fit(images, names)
-    written = pickle.dumps(fitted)
-    assert len(written) < 500_000
-    np.testing.assert_array_equal(
-        pickle.loads(written).predict_proba(images), fitted.predict_proba(images)
-    )
 
 
 def test_joblib_into_a_fresh_process(images, names, tmp_path):

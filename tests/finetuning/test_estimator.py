@@ -8,7 +8,6 @@ import pytest
 import sklearn
 import torch
 from new_process import run
-from PIL import Image
 from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
@@ -117,21 +116,6 @@ def test_stacked_beside_a_frozen_branch():
     ]
     scores = cross_val_score(StackingClassifier(branches, cv=2), X, Y, cv=2, error_score="raise")
     assert scores.mean() > 0.5
-
-
-@pytest.mark.parametrize("shape", ["paths", "column", "list of arrays"])
-def test_kinds_of_input(tmp_path, shape):
-    images = list(X)
-    if shape != "list of arrays":
-        images = [str(tmp_path / f"{i}.png") for i in range(len(X))]
-        for path, image in zip(images, X, strict=True):
-            Image.fromarray(image).save(path)
-    if shape == "column":
-        images = np.array(images, dtype=object)[:, None]
-    model = tuner().fit(images, Y)
-    np.testing.assert_allclose(
-        model.predict_proba(images), tuner().fit(X, Y).predict_proba(X), atol=1e-4
-    )
 
 
 # Pickles
