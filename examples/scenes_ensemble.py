@@ -58,7 +58,10 @@ def load(folder):
     if folder and (folder / "train").is_dir():
         train, test = load_image_folder(folder / "train"), load_image_folder(folder / "test")
         return train.data, test.data, train.target, test.target
-    data = load_image_folder(folder) if folder else make_shapes(120, random_state=0)
+    if folder:
+        data = load_image_folder(folder)
+    else:
+        data = make_shapes(120, n_classes=6, noise=0.4, random_state=0)
     return train_test_split(
         data.data, data.target, test_size=0.25, stratify=data.target, random_state=0
     )
@@ -76,7 +79,8 @@ print(f"{len(X_train)} training images, {len(X_test)} test images, {len(set(y_tr
 # of this script, find the embeddings in the cache.
 
 head = HeadClassifier(random_state=0)
-models = {name: make_transfer_pipeline(name, head, verbose=1) for name in options.backbones}
+verbose = int(options.folder is not None)  # 1 shows progress bars
+models = {name: make_transfer_pipeline(name, head, verbose=verbose) for name in options.backbones}
 
 # %%
 # Ensembles

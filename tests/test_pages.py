@@ -13,8 +13,6 @@ from types import SimpleNamespace
 import pytest
 
 import sktransfer
-from sktransfer import ImageEmbedder
-from sktransfer.datasets import make_shapes
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -44,29 +42,12 @@ MARKDOWN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shapes():
-    return make_shapes(120, random_state=0)
-
-
-def names_of(page, shapes):
-    """Names that a page expects: images, or embeddings on the page about heads."""
-    X = shapes.data
-    if page == "heads.md":
-        X = ImageEmbedder(image_size=64, cache=None).fit_transform(X)
-    return {
-        "__name__": "page",
-        **{"X": X, "X_train": X[:80], "X_test": X[80:]},
-        **{"y": shapes.target, "y_train": shapes.target[:80], "y_test": shapes.target[80:]},
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_backbones")
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_run(page, shapes, tmp_path, monkeypatch):
+def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / page).read_text("utf-8")
     if "find_label_issues" in text:
@@ -75,7 +56,7 @@ def test_blocks_run(page, shapes, tmp_path, monkeypatch):
         for tool in TOOLS:
             pytest.importorskip(tool, reason="needs the extra tools")
         warnings.simplefilter("ignore")  # the tools warn of each other
-    names = names_of(page, shapes)
+    names = {"__name__": "page"}
     for match in BLOCK.finditer(text):
         # Blank lines in front make a traceback show the line of the page.
         source = "\n" * (text.count("\n", 0, match.start()) + 1) + match[1]
