@@ -72,6 +72,7 @@ def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
         max_pixels=embedder.max_pixels,
         batch_size=embedder.batch_size,
         progress=progress,
+        spread=True,
     )
     rows[list(failures)] = np.nan  # all views, also where the augmentation fails on one
     return rows, failures

@@ -1,6 +1,9 @@
 """A backbone that counts the images it sees, across threads and processes."""
 
 import os
+import signal
+import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,6 +40,32 @@ class OtherCountingBackbone(CountingBackbone):
 
     def forward(self, pixels):
         return super().forward(pixels).square() + torch.ones(())
+
+
+class LocatedBackbone(CountingBackbone):
+    """Also leaves a file for each process that embeds, and takes its time."""
+
+    def forward(self, pixels):
+        if pixels.min() >= 0:  # not the probe
+            time.sleep(0.02)
+            Path(f"{self.log}-{os.getpid()}").touch()
+        return super().forward(pixels)
+
+
+class DyingBackbone(LocatedBackbone):
+    """Kills the first process that embeds with it."""
+
+    def forward(self, pixels):
+        rows = super().forward(pixels)
+        if pixels.min() >= 0 and not os.path.exists(f"{self.log}.died"):
+            Path(f"{self.log}.died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+
+def processes(log):
+    """Return the numbers of the processes in which a `LocatedBackbone` has embedded."""
+    return {int(path.name.rpartition("-")[2]) for path in log.parent.glob(f"{log.name}-*")}
 
 
 def n_seen(log):

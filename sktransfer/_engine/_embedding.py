@@ -2,27 +2,55 @@
 
 On a CPU a task is a handful of images: one thread of the shared pool reads, decodes, resizes and
 embeds them. One task runs per core, so decoding and inference overlap without any exchange between
-threads. On an accelerator the pool only decodes, one batch ahead.
+threads. On an accelerator the pool only decodes, one batch ahead. Workers of joblib, where the user
+has some, do the same with chunks of the images; only the calling process uses the cache.
 """
 
+import os
+import pickle
 from collections import defaultdict
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from queue import SimpleQueue
 
 import joblib
 import numpy as np
+from joblib.externals.loky.cloudpickle_wrapper import dumps
 
-from .._utils._threads import shared_pool, single_threaded_kernels, thread_share
+from .._utils._lru import LRU
+from .._utils._threads import (
+    inside_worker,
+    shared_pool,
+    single_threaded_kernels,
+    thread_share,
+)
 from ..cache import EmbeddingCache
 from ..exceptions import UnreadableImageError
-from ..images import MAX_PIXELS, decode_image, digest_images, fit_to_network
+from ..images import (
+    MAX_PIXELS,
+    decode_image,
+    digest_images,
+    fit_to_network,
+    image_name,
+    read_file,
+)
 
 #: Maximum number of views that a thread takes at a time. With a small network, passing them to a
 #: thread one by one takes longer than the network.
 _HANDFUL = 8
+
+#: Times that workers may die before a call gives up.
+_MAX_DEATHS = 3
+
+#: Bytes of a network that are not sent with each chunk.
+_LARGE = 10**5
+
+#: What workers have received: {digest: (network, views, max_pixels)}.
+_received = LRU(max_items=4)
 
 
 def embed_images(
@@ -36,6 +64,7 @@ def embed_images(
     max_pixels=MAX_PIXELS,
     batch_size=None,
     progress=None,
+    spread=False,
 ):
     """Embed images: digest, look up, claim, run, write, report.
 
@@ -63,6 +92,8 @@ def embed_images(
         Called with the number of rows that need no network, then with 0 when the network is
         ready, then with the number of newly finished rows, repeatedly; see `progress_bar`. If
         given, reading many files shows a bar of its own.
+    spread : bool, default=False
+        Whether workers embed if a joblib backend with workers in other processes is active.
 
     Returns
     -------
@@ -72,7 +103,7 @@ def embed_images(
     failures : dict of int to UnreadableImageError
         Why an image could not be read, by its index.
     """
-    verbose, progress, runner = progress is not None, progress or (lambda n: None), None
+    verbose, progress, run = progress is not None, progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
     digests = digests or digest_images(images, cache, thread_share(), verbose=verbose)
     failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
@@ -107,14 +138,15 @@ def embed_images(
 
         groups = {key: digests[indices[0] // n_views] for key, indices in missing.items()}
         # Other joblib workers probably need the same rows, so claim one batch at a time.
-        backend, _ = joblib.parallel.get_active_backend()
-        at_a_time = batch_size if getattr(backend, "nesting_level", 0) else None
-        for found, claimed in kept.claim(groups, at_a_time):
+        for found, claimed in kept.claim(groups, batch_size if inside_worker() else None):
             progress(_fill(rows, missing, *found))
             if not claimed:
                 continue
-            if runner is None:
-                runner = network.runner()
+            if run is None:
+                if n_workers := spread and _n_workers():
+                    run = partial(_run_on_workers, n_workers)
+                else:
+                    run = _run_here(network)
                 progress(0)
             work = defaultdict(list)  # {index of an image: [(key, number) of each missing view]}
             first = {}
@@ -123,12 +155,12 @@ def embed_images(
                 image = first.setdefault(groups[key], index // n_views)
                 number = 0 if views is None else int(numbers.flat[index])
                 work[image].append((key, number))
-            decode = partial(_decode, images, digests, network.preprocessing, views, max_pixels)
-            run = _run_on_cpu if network.runtime.on_cpu else _run_on_accelerator
+            job = network, views, max_pixels
             settled = {}
             try:
-                with single_threaded_kernels():
-                    for key, row in run(decode, network, runner, list(work.items()), batch_size):
+                results = run(job, images, digests, list(work.items()), batch_size)
+                with single_threaded_kernels(), closing(results):
+                    for key, row in results:
                         indices = missing.pop(key)
                         if isinstance(row, UnreadableImageError):
                             failures |= dict.fromkeys([i // n_views for i in indices], row)
@@ -156,9 +188,88 @@ def _fill(rows, missing, keys, found):
     return sum(map(len, indices))
 
 
-def _decode(images, digests, preprocessing, views, max_pixels, item):
+def _n_workers():
+    """Return the number of joblib's workers in other processes; 0 if this one should embed."""
+    backend, n_jobs = joblib.parallel.get_active_backend()
+    if (
+        inside_worker()
+        or getattr(backend, "supports_sharedmem", False)  # threads, which the pool has already
+        or not backend.supports_return_generator
+    ):
+        return 0
+    n_workers = backend.effective_n_jobs(n_jobs)
+    return n_workers if n_workers > 1 else 0  # joblib itself would run one job here
+
+
+def _run_here(network):
+    """Return what runs a network in this process."""
+    run = _run_on_cpu if network.runtime.on_cpu else _run_on_accelerator
+    return partial(run, network.runner())
+
+
+def _run_on_workers(n_workers, job, images, digests, work, batch_size):
+    """Yield (key, row or UnreadableImageError) from joblib's workers, which embed chunks of images.
+
+    Paths that a worker does not see are sent as bytes. A killed worker costs the chunks that its
+    backend loses.
+    """
+    packed = dumps(job)
+    name, as_bytes, n_deaths = blake2b(packed).digest(), False, 0
+    if len(packed) > _LARGE:  # backends send an array to each worker once
+        packed = np.frombuffer(packed, np.uint8)
+    n_rows = sum(len(wanted) for _, wanted in work)
+    most = min(4 * batch_size, n_rows // (4 * n_workers)) * len(work) // n_rows
+    most = most // job[0].runtime.rows * job[0].runtime.rows or max(1, most)  # full batches
+    chunks = {start: work[start : start + most] for start in range(0, len(work), most)}
+
+    def tasks():
+        for start, chunk in list(chunks.items()):
+            some = {index: _portable(images[index], as_bytes) for index, _ in chunk}
+            known = {index: digests[index] for index in some}
+            yield joblib.delayed(_run_chunk)(
+                start, name, packed, some, known, chunk, batch_size, not as_bytes
+            )
+
+    while chunks:
+        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        try:
+            with closing(parallel(tasks())) as results:
+                for start, settled in results:
+                    if settled is None:
+                        as_bytes = True
+                    else:
+                        del chunks[start]
+                        yield from settled
+        except (BrokenProcessPool, CancelledError):  # a worker died, in Dask with its array
+            n_deaths += 1
+            if n_deaths == _MAX_DEATHS:
+                raise
+
+
+def _portable(image, as_bytes):
+    """Return an image for another process, which may have another working directory."""
+    if (path := image_name(image)) is None:
+        return image
+    try:
+        return read_file(path) if as_bytes else os.path.abspath(path)
+    except UnreadableImageError:
+        return path
+
+
+def _run_chunk(start, name, packed, images, digests, work, batch_size, needs_paths):
+    """Return (start, rows and errors by key), or (start, None) if this machine lacks a file."""
+    paths = filter(None, map(image_name, images.values()))
+    if needs_paths and not all(map(os.path.exists, paths)):
+        return start, None
+    job = _received.get(name, lambda: pickle.loads(packed))
+    with single_threaded_kernels():
+        return start, list(_run_here(job[0])(job, images, digests, work, batch_size))
+
+
+def _decode(job, images, digests, item):
     """Return (key, pixels or UnreadableImageError) of the missing views of one image."""
-    (index, wanted), frames = item, []
+    (network, views, max_pixels), (index, wanted), frames = job, item, []
+    preprocessing = network.preprocessing
     try:
         min_side = preprocessing.min_decoded_side
         pixels = decode_image(images[index], max_pixels, digests[index], min_side)
@@ -173,8 +284,9 @@ def _decode(images, digests, preprocessing, views, max_pixels, item):
     return frames
 
 
-def _run_on_cpu(decode, network, runner, work, batch_size):
+def _run_on_cpu(runner, job, images, digests, work, batch_size):
     """Yield (key, row or UnreadableImageError) in order of completion."""
+    network, decode = job[0], partial(_decode, job, images, digests)
     rows, n_tasks = network.runtime.rows, 2 * thread_share()  # so threads never wait for the caller
     n_views = min(_HANDFUL, batch_size // 2 // n_tasks)
     limit = max(1, min(n_tasks, batch_size // 2 // rows))
@@ -266,8 +378,9 @@ def _checked(rows, network):
     return rows
 
 
-def _run_on_accelerator(decode, network, runner, work, batch_size):
+def _run_on_accelerator(runner, job, images, digests, work, batch_size):
     """Yield (key, row or UnreadableImageError) as they are done."""
+    network, decode = job[0], partial(_decode, job, images, digests)
     device, rows = network.runtime.device, network.runtime.rows
     pinned, running = device.startswith("cuda"), None
     with closing(_decoded_ahead(decode, work, rows)) as stream:

@@ -74,6 +74,15 @@ def _n_cores():
     return joblib.cpu_count()
 
 
+def inside_worker():
+    """Whether this code is a task of joblib or of Dask, whose backend does not count levels."""
+    backend, _ = joblib.parallel.get_active_backend()
+    dask = sys.modules.get("distributed.utils")
+    return bool(getattr(backend, "nesting_level", 0)) or (
+        dask is not None and hasattr(dask.thread_state, "execution_state")
+    )
+
+
 def shared_pool():
     """Return the pool of this process, which has `thread_share` threads."""
     torch, n_threads = import_torch(), thread_share()

@@ -6,6 +6,7 @@ from ._decoding import decode_image
 from ._diagnosis import image_problems as image_problems
 from ._digest_memory import digest_images as digest_images
 from ._digests import digest_image as digest_image
+from ._files import read_file as read_file
 from ._resizing import fit_to_network as fit_to_network
 
 # The other names are for the package only.

@@ -15,8 +15,14 @@ def files(tmp_path_factory):
     return sorted(map(str, folder.iterdir()))
 
 
+@pytest.fixture
+def dask_client(dask_cluster):
+    dask_cluster.wait_for_workers(2, timeout=60)  # a test before may have killed one
+    return dask_cluster
+
+
 @pytest.fixture(scope="session")
-def dask_client(tmp_path_factory):
+def dask_cluster(tmp_path_factory):
     distributed = pytest.importorskip("distributed", reason="needs the extra dask")
     with (
         distributed.LocalCluster(
