@@ -4,6 +4,9 @@ import ipaddress
 import os
 import socket
 import sys
+import warnings
+from io import BytesIO
+from types import SimpleNamespace
 
 # Read by torch, OpenMP and matplotlib when they are first imported, here and in child processes.
 # One thread: the networks of the tests are so small that threads would only wait for each other.
@@ -107,6 +110,27 @@ def quick_backbones(monkeypatch):
     monkeypatch.setattr(_runtime, "has_openvino", lambda: False)
     with parallel_config("threading"):
         yield
+
+
+@pytest.fixture(scope="session")
+def quick_export():
+    """Return torch's old exporter in the form of the new one; it takes 0.1 s instead of 3 s."""
+    onnx, convert = pytest.importorskip("onnx"), torch.onnx.export
+
+    def export(module, examples, *, opset_version, **params):
+        stream, options = BytesIO(), {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            convert(module, examples, stream, opset_version=opset_version, dynamo=False, **options)
+        return SimpleNamespace(model_proto=onnx.load_from_string(stream.getvalue()))
+
+    return export
+
+
+@pytest.fixture
+def quick_onnx(quick_export, monkeypatch):
+    """Convert networks to ONNX quickly."""
+    monkeypatch.setattr(torch.onnx, "export", quick_export)
 
 
 @pytest.fixture(scope="module")

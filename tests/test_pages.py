@@ -47,11 +47,13 @@ MARKDOWN = [
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_run(page, tmp_path, monkeypatch):
+def test_blocks_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / page).read_text("utf-8")
     if "find_label_issues" in text:
         pytest.importorskip("cleanlab", reason="needs the extra audit")
+    if "export_onnx" in text:
+        request.getfixturevalue("quick_onnx")
     if page == "tools.md":
         for tool in TOOLS:
             pytest.importorskip(tool, reason="needs the extra tools")

@@ -352,6 +352,7 @@ def test_more_views_for_prediction_than_for_training():
             n_views=n_views,
             n_test_views=n_test_views,
             image_size=32,
+            engine="torch",
         )
         result = cross_validate(model, shapes.data, shapes.target, cv=2, error_score="raise")
         scores[n_views, n_test_views] = result["test_score"].mean()

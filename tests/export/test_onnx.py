@@ -72,7 +72,7 @@ def exported(model, path):
     return run(path, NEW)
 
 
-def test_a_stack_of_a_tuned_and_a_frozen_backbone(quick, tmp_path):
+def test_a_stack_of_a_tuned_and_a_frozen_backbone(quick_onnx, tmp_path):
     heads = make_pipeline(StandardScaler(), PCA(3), LogisticRegression())
     branches = [
         ("tuned", tuner(trainable_stages=1, max_epochs=1)),
@@ -89,7 +89,7 @@ def test_a_stack_of_a_tuned_and_a_frozen_backbone(quick, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["predict_proba", "decision_function"])
-def test_a_stack_of_two_classes_with_a_head_at_its_end(method, quick, tmp_path):
+def test_a_stack_of_two_classes_with_a_head_at_its_end(method, quick_onnx, tmp_path):
     steps = [PCA(3), head()] if method == "predict_proba" else [head()]
     final = make_pipeline(StandardScaler(), head())
     model = make_transfer_stack(
@@ -101,7 +101,7 @@ def test_a_stack_of_two_classes_with_a_head_at_its_end(method, quick, tmp_path):
     assert about["classes"] == [False, True]
 
 
-def test_numbers(quick, tmp_path):
+def test_numbers(quick_onnx, tmp_path):
     model = pipeline(HeadRegressor(4, max_epochs=2)).fit(X, np.arange(2.0 * len(X)).reshape(-1, 2))
     got, about = exported(model, tmp_path / "model.onnx")
     assert np.allclose(got["prediction"], model.predict(NEW), rtol=1e-5)
