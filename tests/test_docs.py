@@ -16,7 +16,8 @@ from sklearn.base import BaseEstimator
 import sktransfer
 
 PACKAGE = Path(sktransfer.__file__).parent
-SETTINGS = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))["tool"]
+ROOT = Path(__file__).parents[1]  # the package may be installed elsewhere
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
 CHECKS = get_validation_checks(set(SETTINGS["numpydoc_validation"]["checks"]))
 #: Subjects, public and private: modules and folders at the top level of the package.
 SUBJECTS = sorted(
