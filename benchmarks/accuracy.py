@@ -4,6 +4,7 @@
     python benchmarks/accuracy.py DATA --ways       # frozen, with views, fine-tuned, stacks
     python benchmarks/accuracy.py DATA --backbones efficientnet_lite0,efficientnet_lite2
     python benchmarks/accuracy.py DATA --sizes 224,320,400 --backbones efficientnet_lite0
+    python benchmarks/accuracy.py DATA --defaults   # fine-tuned with default settings, and frozen
 
 DATA contains:
 
@@ -226,7 +227,9 @@ def ways(seed):
             backbones | {"embedder__augmentation": ["flip", "crop"]},
         ),
         "fine-tuned": (
-            FineTuneClassifier(augmentation="crop", max_epochs=10, random_state=seed),
+            FineTuneClassifier(
+                augmentation="crop", backbone_lr_factor=1, tuned_fraction=1, random_state=seed
+            ),
             {"backbone": BUNDLED[1:], "trainable_stages": [1, 3]},
         ),
         "stack of both": (make_transfer_stack(BUNDLED, head), {}),
@@ -286,6 +289,35 @@ def compare_ways(name, data, n_seeds):
         )
 
 
+def print_defaults(args):
+    """Print the accuracy of the defaults of fine-tuning in three folds of the training parts."""
+    print("| set | frozen | fine-tuned | gain, points, of each fold | CPU seconds of a fit |")
+    print("|---|---|---|---|---|")
+    for name in args.sets.split(","):
+        if name not in WITH_VIEWS:
+            continue
+        images, y, _, _ = SETS[name](args.data)
+        images, scores, seconds = np.array(images), [], []
+        for train, test in folds(3).split(images, y):
+            pair = []
+            for params in ({"trainable_stages": 0}, {}):
+                model = FineTuneClassifier(
+                    "efficientnet_lite0", image_size=160, random_state=0, **params
+                )
+                begun = time.process_time()
+                model.fit(images[train], y[train])
+                seconds.append(time.process_time() - begun)
+                pair.append(100 * model.score(images[test], y[test]))
+            scores.append(pair)
+        frozen, tuned = np.transpose(scores)
+        print(
+            f"| {name} | {frozen.mean():.1f} % | {tuned.mean():.1f} % "
+            f"| {', '.join(f'{gain:+.1f}' for gain in tuned - frozen)} "
+            f"| {np.mean(seconds[1::2]):.0f} |",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -294,12 +326,17 @@ def main():
     parser.add_argument("--baselines", action="store_true", help="raw pixels, random weights")
     parser.add_argument("--sizes", help="compare sizes of images, such as 224,320,400")
     parser.add_argument("--ways", action="store_true", help="compare views, fine-tuning and stacks")
+    parser.add_argument(
+        "--defaults", action="store_true", help="fine-tuned with default settings beside frozen"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
     warnings.simplefilter("ignore", RandomWeightsWarning)
     print(machine("openvino"), "\n")
     if args.ways:
         return print_ways(args)
+    if args.defaults:
+        return print_defaults(args)
     print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
         data = SETS[name](args.data)

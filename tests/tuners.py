@@ -34,6 +34,8 @@ def tuner(**params):
         "random_state": 0,
         "lr": 0.01,
         "backbone_lr_factor": 0.1,
+        "tuned_fraction": 1.0,
+        "augmentation": None,
     }
     return FineTuneClassifier(tiny_net(), **{**defaults, **params})
 

@@ -74,8 +74,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     train, valid = np.arange(n_train), np.arange(n_train, len(images))
     codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
-    if n_stages == 0 and augmentation is None:
-        head = _fit_head(params, rows, y, weight, train, valid)
+    if n_stages == 0:
+        head = _fit_head(params, rows, y, weight, train, valid, params.random_state)
         return fitted | {"head": head, "best_epoch": 0}
 
     from .._training._callbacks import Checkpoint
@@ -95,7 +95,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         keys = np.array([digests[index] for index in train], dtype="S20")
         parts = split_groups(keys, targets.strata(codes[train]), params.validation_fraction, seed)
         train, valid = (train[part] for part in parts)
-    head = _fit_head(params, rows, y, weight, train, valid)
+    # Without a seed of its own, a fit that resumes still needs the same head.
+    head_seed = seed if params.random_state is None else params.random_state
+    head = _fit_head(params, rows, y, weight, train, valid, head_seed)
 
     runtime = resolve_runtime(params.device, "float32", "torch")
     precision = params.precision
@@ -138,6 +140,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
     dataset_train = dataset(train, limit, views=views, new_views=new_views)
     dataset_valid = dataset(valid, limit - dataset_train.n_bytes) if len(valid) else None
     dtype = TORCH_DTYPES[runtime.precision]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with seeded(seed, runtime.device), usable_kernels():
         net = make_net(
             model.to(memory_format=torch.channels_last),
@@ -173,13 +176,15 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
         )
     net.optimizer_.zero_grad()  # or the gradients would live as long as the model
     model.eval()
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(before[name].to(value).lerp(value, params.tuned_fraction))
     head.net_.module_.to(head.net_.device)
-    if n_stages:
-        upper = upper.cpu().requires_grad_(False)
-        fitted["backbone"] = TunedBackbone(embedder, n_stages, upper)
+    upper = upper.cpu().requires_grad_(False)
     kept = "pixels" if network.dtype == np.uint8 else "features"
     return fitted | {
         "head": head,
+        "backbone": TunedBackbone(embedder, n_stages, upper),
         "history": net.rows(),
         "best_epoch": best_epoch,
         "feature_cache": "nothing" if dataset_train.rows is None else kept,
@@ -200,12 +205,12 @@ def _count_stages(spec, trainable_stages):
     return int(trainable_stages)
 
 
-def _fit_head(params, rows, y, weight, train, valid):
+def _fit_head(params, rows, y, weight, train, valid, seed):
     """Return a head trained on embeddings."""
     head = HeadClassifier() if params.head is None else clone(params.head)
     unset = {"random_state": None, "class_weight": None, "device": "auto", "verbose": 0}
-    ours = {name: getattr(params, name) for name in unset if getattr(head, name) == unset[name]}
-    head.set_params(**ours)
+    ours = {**params.get_params(deep=False), "random_state": seed}
+    head.set_params(**{name: ours[name] for name in unset if getattr(head, name) == unset[name]})
     validation = {}
     if len(valid) and head.early_stopping:
         validation = {"X_val": rows[valid], "y_val": y[valid]}

@@ -1,5 +1,6 @@
 """FineTuneClassifier: training, views, the cache of features, stopping, checkpoints."""
 
+import shutil
 import signal
 import sys
 from types import FunctionType
@@ -96,6 +97,16 @@ def test_fits_are_equal_bit_by_bit():
     assert same(state(one.fit(X, Y)), state(other.fit(X, Y)))
     assert torch.equal(torch.get_rng_state(), state_before)
     assert not same(state(one), state(tuner(augmentation="color", random_state=1).fit(X, Y)))
+
+
+def test_final_weights_are_an_average():
+    before, mixed, after = (
+        state(tuner(tuned_fraction=fraction).fit(X, Y)) for fraction in (1e-6, 0.25, 1)
+    )
+    assert not same(before, after)
+    for name, value in mixed.items():
+        expected = 0.75 * before[name].double() + 0.25 * after[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=1e-3, atol=1e-5)
 
 
 class Groups(Callback):
@@ -275,14 +286,6 @@ def test_new_views_in_each_epoch():
     assert len(set(losses(model))) == 3
 
 
-def test_augmentation_without_trainable_stages_trains_the_head_on_views():
-    model = tuner(trainable_stages=0, augmentation="crop").fit(X, Y)
-    assert (model.n_epochs_, model.backbone_) == (3, None)
-    assert not np.array_equal(
-        model.predict_proba(X), tuner(trainable_stages=0).fit(X, Y).predict_proba(X)
-    )
-
-
 # Validation and early stopping
 
 
@@ -369,10 +372,12 @@ def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
         "validation_fraction": 0.25,
         "scoring": "f1_macro" if early_stopping else "loss",
         "random_state": random_state,
+        "tuned_fraction": 0.5,
     }
-    params["checkpoint_dir"] = tmp_path
+    params["checkpoint_dir"] = tmp_path / "one"
     with pytest.raises(Killed):
         tuner(callbacks=[killer(4)], **params).fit(X, Y)
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
     epochs = Epochs()
     resumed = tuner(callbacks=[epochs], **params).fit(X, Y)
     assert epochs.seen == [4, 5]
@@ -382,6 +387,8 @@ def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
         whole = tuner(**params).fit(X, Y)
         assert same(state(resumed), state(whole))
         assert losses(resumed) == losses(whole) and resumed.best_epoch_ == whole.best_epoch_
+    params["checkpoint_dir"] = tmp_path / "other"
+    assert same(state(resumed), state(tuner(**params).fit(X, Y)))
 
 
 CHILD = """
