@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import warnings
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from joblib.externals.loky import reusable_executor
 from threadpoolctl import threadpool_limits
 
 from sktransfer._engine import _runtime
-from sktransfer.backbones import _bundled
+from sktransfer.backbones import _bundled, _packaged
 
 
 def is_loopback(address):
@@ -105,8 +106,12 @@ def quick_workers(home):
 @pytest.fixture
 def quick_backbones(monkeypatch):
     """Let documentation use small images, torch and threads: its code must run, fast or not."""
-    read = _bundled._preprocessing
-    monkeypatch.setattr(_bundled, "_preprocessing", lambda *args: read(*args).for_size(64))
+
+    def resolve_small(name, weights, image_size, pooling, *, resolve):
+        return resolve(name, weights, image_size or 64, pooling)
+
+    for source in (_bundled, _packaged):
+        monkeypatch.setattr(source, "resolve", partial(resolve_small, resolve=source.resolve))
     monkeypatch.setattr(_runtime, "has_openvino", lambda: False)
     with parallel_config("threading"):
         yield
