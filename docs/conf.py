@@ -50,6 +50,7 @@ _GUIDE = {
     "PredictionGridDisplay confused_pairs error_table find_duplicates find_label_issues "
     "prediction_table rank_backbones submission_table summary",
     "files": "export_onnx",
+    "scale": "EmbedBatch write_embeddings",
     "cache": "BackboneCacheInfo CacheInfo CacheWarning cache_info clear_cache merge_caches",
     "troubleshooting": "MissingExtraError SktransferError",
 }
