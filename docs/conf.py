@@ -58,8 +58,9 @@ autosummary_context = {
     "guide": {name: page for page, names in _GUIDE.items() for name in names.split()}
 }
 # Members of our own base classes are listed, those of scikit-learn's and Python's are not.
-_FOREIGN = ("BaseEstimator", "ClassifierMixin", "MetaEstimatorMixin", "RegressorMixin")
-_FOREIGN += ("TransformerMixin", "_MetadataRequester", "_SetOutputMixin", "BaseException", "tuple")
+_FOREIGN = ("BaseEstimator", "CallbackSupportMixin", "ClassifierMixin", "MetaEstimatorMixin")
+_FOREIGN += ("RegressorMixin", "TransformerMixin", "_MetadataRequester", "_SetOutputMixin")
+_FOREIGN += ("BaseException", "tuple")
 autodoc_default_options = {"members": True, "inherited-members": ",".join(_FOREIGN)}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False

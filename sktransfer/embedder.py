@@ -18,6 +18,7 @@ from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
 from ._utils._fork import IMPORTING
 from ._utils._parameters import MAX_VIEWS, HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ._utils._tasks import ReportsTasks
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
 from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
@@ -78,7 +79,7 @@ def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
     return rows, failures
 
 
-class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
+class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
     An embedding is the input of the network's last layer. `fit` learns nothing from the images: it
@@ -295,21 +296,22 @@ class ImageEmbedder(HoldsModules, TransformerMixin, BaseEstimator):
             missing, unknown or does not work.
         """
         images = check_images(X)
-        spec, _ = self._resolve()
-        self.n_features_in_ = 1  # one column of images
-        self.fingerprint_ = spec.fingerprint
-        self.n_features_out_ = spec.n_features
-        self.preprocessing_ = spec.preprocessing
-        if isinstance(self.random_state, Integral):
-            self.seed_ = int(self.random_state)
-        else:
-            self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if self.augmentation is not None:
-            views.resolve_augmentation(self.augmentation)
-        if not _returns_rows(self):
-            views.check_augmentation(
-                self._views(self.n_views).augmentation, images, self.max_pixels
-            )
+        with self._fit_task(images, y):
+            spec, _ = self._resolve()
+            self.n_features_in_ = 1  # one column of images
+            self.fingerprint_ = spec.fingerprint
+            self.n_features_out_ = spec.n_features
+            self.preprocessing_ = spec.preprocessing
+            if isinstance(self.random_state, Integral):
+                self.seed_ = int(self.random_state)
+            else:
+                self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+            if self.augmentation is not None:
+                views.resolve_augmentation(self.augmentation)
+            if not _returns_rows(self):
+                views.check_augmentation(
+                    self._views(self.n_views).augmentation, images, self.max_pixels
+                )
         return self
 
     def fit_transform(self, X: Images, y: Any = None) -> Any:

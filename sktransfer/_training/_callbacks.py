@@ -1,5 +1,6 @@
 """Callbacks of a training: divergence, best epoch, checkpoint, progress."""
 
+from functools import partial
 from math import inf, isfinite, isnan
 
 from skorch.callbacks import Callback, LRScheduler
@@ -104,6 +105,29 @@ class Checkpoint(Callback):
     def _write(self, net, **state):
         state |= {"module": net.module_.state_dict(), "history": net.rows(), "seed": self.seed}
         write_checkpoint(self.path, state)
+
+
+class FitTasks(Callback):
+    """Report each epoch to the callbacks of scikit-learn, which may stop the training.
+
+    ``fitted(net)`` returns the attributes of an estimator that predicts with the net as it is.
+    """
+
+    def __init__(self, estimator, context, X, y, fitted=None):
+        self.estimator, self.context, self.X, self.y = estimator, context, X, y
+        self.fitted = fitted
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.task_ = self.context.subcontext("epoch")
+        self.task_.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
+
+    def on_epoch_end(self, net, **kwargs):
+        net.stop_ |= self.task_.call_on_fit_task_end(
+            estimator=self.estimator,
+            X=self.X,
+            y=self.y,
+            reconstruction_attributes=self.fitted and partial(self.fitted, net),
+        )
 
 
 class Progress(Callback):

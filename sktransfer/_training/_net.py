@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from .._utils._warnings import warn_user
 from ..exceptions import SmallValidationWarning
-from ._callbacks import BestEpoch, Progress, StopOnDivergence
+from ._callbacks import BestEpoch, FitTasks, Progress, StopOnDivergence
 from ._random import seed_epoch
 from ._samples import Batches, EmbeddingDataset
 from ._schedules import make_schedule
@@ -282,13 +282,14 @@ def train(
     lr_schedule_params=None,
     callbacks=None,
     checkpoint=None,
+    tasks=None,
     verbose=0,
 ):
     """Train a net, and return the number of the epoch whose weights it ends with.
 
     `epochs` is the length of the whole training, also of one that `checkpoint` resumes. `patience`
-    is None without early stopping. `rates` describes the learning rates, for an error. The other
-    parameters are those of the estimators.
+    is None without early stopping. `rates` describes the learning rates, for an error, and `tasks`
+    has the arguments of `FitTasks`. The other parameters are those of the estimators.
     """
     for given in callbacks or []:
         held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
@@ -336,6 +337,7 @@ def train(
     n_done = 0 if checkpoint is None else checkpoint.n_done
     last = [] if checkpoint is None else [checkpoint]
     last += [Progress(description, epochs, n_done, verbose)] if verbose else []
+    last += [FitTasks(*tasks)] if tasks else []
     net.callbacks = [*ours, *(callbacks or []), *last]
     net.initialize_callbacks()
     net.partial_fit((dataset_train, dataset_valid), epochs=epochs - n_done)

@@ -28,6 +28,7 @@ from .._utils._sklearn import (
     routing_enabled,
     safe_indexing,
 )
+from .._utils._tasks import ReportsTasks, subtask
 from .._utils._threads import usable_kernels
 from .._utils._typing import ArrayLike
 
@@ -42,7 +43,7 @@ def _estimator_has(method):
     return check
 
 
-class _MultiView(MetaEstimatorMixin):
+class _MultiView(ReportsTasks, MetaEstimatorMixin):
     """What `MultiViewClassifier` and `MultiViewRegressor` have in common."""
 
     _parameter_constraints: ClassVar[dict] = {"estimator": [HasMethods(["fit", "get_params"])]}
@@ -87,8 +88,11 @@ class _MultiView(MetaEstimatorMixin):
             groups = _groups_parameter(self.estimator)
             if groups is not None:
                 params.setdefault(groups, np.arange(len(X)))
-        X, y, params = _flatten(X, y, params)
-        self.estimator_ = clone(self.estimator).fit(X, y, **params)
+        rows, targets, params = _flatten(X, y, params)
+        with self._fit_task(X, y, 1) as context:
+            estimator = clone(self.estimator)
+            with subtask(self, context, estimator):
+                self.estimator_ = estimator.fit(rows, targets, **params)
         return self
 
     @available_if(_estimator_has("partial_fit"))

@@ -19,6 +19,7 @@ from .._training._targets import ClassTargets, clean_labels
 from .._utils._docs import parameters_like
 from .._utils._parameters import MAX_VIEWS, HoldsModules
 from .._utils._sklearn import Interval, StrOptions, fit_context
+from .._utils._tasks import ReportsTasks
 from .._utils._typing import ArrayLike, FilePath, Images, Seed
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
@@ -32,7 +33,7 @@ _SHARED += ("engine", "cache", "max_pixels")
 
 @parameters_like(ImageEmbedder)
 class FineTuneClassifier(
-    PredictsByLogits, HoldsModules, TransformerMixin, ClassifierMixin, BaseEstimator
+    PredictsByLogits, HoldsModules, ReportsTasks, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
     """Classify images with a head and the upper part of a backbone, trained together.
 
@@ -333,11 +334,14 @@ class FineTuneClassifier(
             images, y = [*images, *more], np.concatenate([y, y_val])
             weight = np.concatenate([weight, np.ones(len(more))])
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        fitted = fit_classifier(self, images, y, weight, n_train, targets, seed)
-        for name, value in fitted.items():
-            setattr(self, f"{name}_", value)
-        self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
-        self.classes_, self.n_features_out_ = targets.classes, self.embedder_.n_features_out_
+        data = images[:n_train], y[:n_train]
+        with self._fit_task(*data, self.max_epochs + 1) as context:  # also the state before them
+            tasks = context and (self, context, *data)
+            fitted = fit_classifier(self, images, y, weight, n_train, targets, seed, tasks)
+            for name, value in fitted.items():
+                setattr(self, f"{name}_", value)
+            self.n_epochs_ = self.history_[-1]["epoch"] if self.history_ else 0
+            self.classes_, self.n_features_out_ = targets.classes, self.embedder_.n_features_out_
         return self
 
     def transform(self, X: Images) -> np.ndarray:

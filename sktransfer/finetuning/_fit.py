@@ -42,7 +42,7 @@ def embedding_precision(precision):
     return "float32" if precision == "auto" else precision
 
 
-def fit_classifier(params, images, y, weight, n_train, targets, seed):
+def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """Fit, and return what the estimator keeps, by name of the attribute without underscore.
 
     The first ``n_train`` images are for training, the others for validation.
@@ -172,6 +172,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed):
             lr_schedule="warmup_cosine",
             callbacks=params.callbacks,
             checkpoint=checkpoint,
+            tasks=tasks,
             verbose=params.verbose,
         )
     net.optimizer_.zero_grad()  # or the gradients would live as long as the model

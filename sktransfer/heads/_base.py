@@ -21,6 +21,7 @@ from .._training._targets import clean_labels
 from .._training._weights import load_arrays, to_arrays
 from .._utils._devices import resolve_device
 from .._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
+from .._utils._tasks import ReportsTasks
 from .._utils._typing import ArrayLike
 from ..images import holds_images
 from ._building import (
@@ -42,7 +43,7 @@ RESIDENT_BYTES = 2 * 1024**3
 PREDICTION_BATCH = 4096
 
 
-class BaseHead(BaseEstimator):
+class BaseHead(ReportsTasks, BaseEstimator):
     """Base of the heads.
 
     A subclass has the parameters and the methods ``_clean(y, name)``, ``_learn(y, weight)``, which
@@ -157,17 +158,19 @@ class BaseHead(BaseEstimator):
             parts = split_groups(train.group, strata, self.validation_fraction, self._seed)
             train, valid = map(train.take, parts)
         net = self._new_net(train, targets)
-        self._train(
-            net,
-            train,
-            valid,
-            epochs=self.max_epochs,
-            patience=self.n_iter_no_change if self.early_stopping else None,
-            scoring=self.scoring,
-            tol=self.tol,
-            lr_schedule=self.lr_schedule,
-            lr_schedule_params=self.lr_schedule_params,
-        )
+        with self._fit_task(X, y, self.max_epochs) as context:
+            self._train(
+                net,
+                train,
+                valid,
+                epochs=self.max_epochs,
+                patience=self.n_iter_no_change if self.early_stopping else None,
+                scoring=self.scoring,
+                tol=self.tol,
+                lr_schedule=self.lr_schedule,
+                lr_schedule_params=self.lr_schedule_params,
+                tasks=context and (self, context, X, y, _as_fitted),
+            )
         net.optimizer_.state.clear()  # twice the size of the weights with Adam
         return self
 
@@ -380,6 +383,11 @@ class BaseHead(BaseEstimator):
         self.history_ += net.rows(len(self.history_))  # copying all would slow down partial_fit
         self._net, self._module = net, net.module_
         self.n_epochs_, self._torch_version = len(self.history_), str(torch.__version__)
+
+
+def _as_fitted(net):
+    """Return the attributes of a head that predicts with a net in training."""
+    return {"_module": net.module_.eval(), "_net": net}
 
 
 def _dataset(samples, net):
