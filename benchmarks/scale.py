@@ -76,7 +76,7 @@ def speed(backbone, n_images, repeats):
             way(few)
             times[name] = min(seconds(way, paths) for _ in range(repeats))
         with (
-            Client(n_workers=2, threads_per_worker=1, dashboard_address=None),
+            Client(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"),
             joblib.parallel_config("dask"),
         ):
             embedder.transform(few)  # the workers load the network

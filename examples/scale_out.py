@@ -90,7 +90,7 @@ def main():
         output = options.output / "embeddings.parquet"
         # One thread per worker: the images are divided among the workers, not the layers.
         with (
-            Client(n_workers=2, threads_per_worker=1, dashboard_address=None),
+            Client(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"),
             joblib.parallel_config("dask"),
         ):
             start = time.perf_counter()
