@@ -5,7 +5,7 @@ a stack of two backbones with 5 inner folds. Each is done in three ways, in turn
 processes:
 
 - ``sktransfer``: on a pipeline of images, with an empty cache (cold), then again in a new process
-  (warm), and cold with ``n_jobs=4``;
+  (warm), and cold with ``n_jobs=2``;
 - ``by hand``: one embedding pass for each backbone, then the same task on the embeddings;
 - ``no cache``: on a pipeline with ``cache=None``, on fewer images;
 - ``memory=``: the same (the search only), with scikit-learn's own cache of transformers.
@@ -160,8 +160,8 @@ def measure(task, args):
                 "by hand": in_new_process("by hand", task, args, args.number, home),
                 "cold": in_new_process("sktransfer", task, args, args.number, home),
                 "warm, new process": in_new_process("sktransfer", task, args, args.number, home),
-                "cold, n_jobs=4": in_new_process(
-                    "sktransfer", task, args, args.number, other, n_jobs=4
+                "cold, n_jobs=2": in_new_process(
+                    "sktransfer", task, args, args.number, other, n_jobs=2
                 ),
             }
         for name, result in rounds.items():
