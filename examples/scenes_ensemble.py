@@ -61,7 +61,7 @@ def load(folder):
     if folder:
         data = load_image_folder(folder)
     else:
-        data = make_shapes(120, n_classes=6, noise=0.4, random_state=0)
+        data = make_shapes(240, n_classes=6, noise=0.3, random_state=0)
     return train_test_split(
         data.data, data.target, test_size=0.25, stratify=data.target, random_state=0
     )
