@@ -10,6 +10,7 @@ pixels wide, so that what does not belong to the network counts most. The files 
 
 import argparse
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ def main():
         for n_samples in sizes:
             for what in ("cold", "warm", "search")[: 3 if n_samples <= 10_000 else 2]:
                 if what == "cold":
-                    subprocess.run(["rm", "-rf", Path(root) / "cache"], check=True)
+                    shutil.rmtree(Path(root) / "cache", ignore_errors=True)
                 command = [sys.executable, __file__, "--child", what, files, str(n_samples)]
                 output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 seconds, cpu, before, peak = map(float, output.stdout.split())

@@ -114,7 +114,7 @@ class EmbedBatch:
             )
         images = batch[self.column]
         images = check_images(images) if len(images) else []
-        embedder = clone(self.embedder).fit(images or [b""])
+        embedder = clone(self.embedder).fit([b""])
         rows, failures = np.empty((0, embedder.n_features_out_), np.float32), {}
         if images:
             rows, failures = run_embedder(embedder, images)

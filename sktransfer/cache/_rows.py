@@ -184,7 +184,7 @@ def copy_rows(file, root):
             sql = "SELECT * FROM rows WHERE digest > ? ORDER BY digest LIMIT ?"
             while rows := source.read(sql, (last, _CHUNK)):
                 last = rows[-1][0]
-                known = target._database.read(*_select("digest", [key for key, _, _ in rows]))
+                known = set(target._database.read(*_select("digest", [row[0] for row in rows])))
                 rows = [row for row in rows if row[:1] not in known and _is_intact(*row)]
                 target._check_room(sum(len(row) for _, row, _ in rows))
                 target._database.write(_INSERT, rows)

@@ -76,8 +76,8 @@ class FineTuneClassifier(
         Learning rate of each stage, as a fraction of that of the stage above it [1]_.
     tuned_fraction : float in (0, 1], default=0.5
         The final weights of stages and head are this fraction of the weights that were trained
-        together, plus the rest of those before [2]_. The average is rarely worse than either,
-        and often better than both. 1 keeps the trained weights.
+        together, plus the rest of those before [2]_. A smaller fraction keeps more of what the
+        backbone knew. 1 keeps the trained weights.
     weight_decay : float, default=0.01
         Fraction, times the learning rate, by which each step shrinks the weights; biases and
         normalizations are not decayed.
