@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -79,6 +79,7 @@ def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
     return rows, failures
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
@@ -230,46 +231,24 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         "verbose": ["verbose"],
     }
 
-    def __init__(
-        self,
-        backbone: str | torch.nn.Module = "tiny_mobilenet",
-        *,
-        weights: FilePath | None = "DEFAULT",
-        image_size: int | None = None,
-        pooling: str = "auto",
-        resize: str = "auto",
-        augmentation: str | torch.nn.Module | None = None,
-        n_views: int = 1,
-        n_test_views: int | None = None,
-        random_state: Seed = 0,
-        batch_size: int | None = None,
-        device: str | torch.device = "auto",
-        precision: str = "float32",
-        engine: str = "auto",
-        cache: bool | FilePath | None = True,
-        on_error: str = "raise",
-        decoding: str = "fast",
-        max_pixels: int = MAX_PIXELS,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.pooling = pooling
-        self.resize = resize
-        self.augmentation = augmentation
-        self.n_views = n_views
-        self.n_test_views = n_test_views
-        self.random_state = random_state
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
-        self.engine = engine
-        self.cache = cache
-        self.on_error = on_error
-        self.decoding = decoding
-        self.max_pixels = max_pixels
-        self.verbose = verbose
+    backbone: str | torch.nn.Module = field(default="tiny_mobilenet", kw_only=False)
+    weights: FilePath | None = "DEFAULT"
+    image_size: int | None = None
+    pooling: str = "auto"
+    resize: str = "auto"
+    augmentation: str | torch.nn.Module | None = None
+    n_views: int = 1
+    n_test_views: int | None = None
+    random_state: Seed = 0
+    batch_size: int | None = None
+    device: str | torch.device = "auto"
+    precision: str = "float32"
+    engine: str = "auto"
+    cache: bool | FilePath | None = True
+    on_error: str = "raise"
+    decoding: str = "fast"
+    max_pixels: int = MAX_PIXELS
+    verbose: int = 0
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Images, y: Any = None) -> Self:

@@ -1,10 +1,9 @@
 """What heads have in common: an estimator around one net that trains on embeddings."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import SimpleNamespace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from .._training._weights import load_arrays, to_arrays
 from .._utils._devices import resolve_device
 from .._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from .._utils._tasks import ReportsTasks
-from .._utils._typing import ArrayLike
+from .._utils._typing import ArrayLike, Seed
 from ..images import holds_images
 from ._building import (
     OPTIMIZERS,
@@ -43,12 +42,39 @@ RESIDENT_BYTES = 2 * 1024**3
 PREDICTION_BATCH = 4096
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class BaseHead(ReportsTasks, BaseEstimator):
     """Base of the heads.
 
-    A subclass has the parameters and the methods ``_clean(y, name)``, ``_learn(y, weight)``, which
-    keeps and returns the targets, ``_targets()`` of a fitted head, and ``_loss()``.
+    A subclass has the methods ``_clean(y, name)``, ``_learn(y, weight)``, which keeps and returns
+    the targets, ``_targets()`` of a fitted head, and ``_loss()``.
     """
+
+    hidden_units: int | tuple[int, ...] | None = field(default=(), kw_only=False)
+    dropout: float = 0.0
+    batch_norm: bool = False
+    activation: str = "relu"
+    scaling: str | None = "global"
+    module: Any = None
+    module_params: dict | None = None
+    optimizer: Any = "adam"
+    optimizer_params: dict | None = None
+    lr: float | str = "auto"
+    weight_decay: float | str = "auto"
+    lr_schedule: Any = "cosine"
+    lr_schedule_params: dict | None = None
+    max_epochs: int = 50
+    batch_size: int = 128
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    validation_splitter: Any = None
+    scoring: str = "loss"
+    n_iter_no_change: int = 10
+    tol: float = 1e-4
+    callbacks: list | None = None
+    device: str | torch.device = "auto"
+    random_state: Seed = None
+    verbose: int = 0
 
     # As group splitters do: MultiViewClassifier passes groups, also through a pipeline.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}

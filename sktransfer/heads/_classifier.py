@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import column_or_1d
 
@@ -19,10 +19,11 @@ from .._training._targets import (
     clean_labels,
 )
 from .._utils._sklearn import Interval, StrOptions, fit_context
-from .._utils._typing import ArrayLike, Seed
+from .._utils._typing import ArrayLike
 from ._base import BaseHead
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     """Linear or multilayer classifier on embeddings, trained by gradient descent.
 
@@ -77,11 +78,6 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         :mod:`torch.optim.lr_scheduler`. ``partial_fit`` keeps the learning rate constant.
     lr_schedule_params : dict, default=None
         Further arguments of the schedule, or ``{"step_every": "batch"}``.
-    label_smoothing : float in [0, 1), default=0.0
-        Fraction of each target that is spread evenly over all classes in training [1]_.
-    class_weight : dict or "balanced", default=None
-        Weight of each class; "balanced" weights them inversely to their frequency. Not available
-        for several labels per sample.
     max_epochs : int, default=50
         Passes over the training samples, at most 1,000,000.
     batch_size : int, default=128
@@ -114,6 +110,11 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         int gives bit-equal weights each time on a CPU with the same number of threads.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch.
+    label_smoothing : float in [0, 1), default=0.0
+        Fraction of each target that is spread evenly over all classes in training [1]_.
+    class_weight : dict or "balanced", default=None
+        Weight of each class; "balanced" weights them inversely to their frequency. Not available
+        for several labels per sample.
 
     Attributes
     ----------
@@ -174,64 +175,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
-    def __init__(
-        self,
-        hidden_units: int | tuple[int, ...] | None = (),
-        *,
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        activation: str = "relu",
-        scaling: str | None = "global",
-        module: Any = None,
-        module_params: dict | None = None,
-        optimizer: Any = "adam",
-        optimizer_params: dict | None = None,
-        lr: float | str = "auto",
-        weight_decay: float | str = "auto",
-        lr_schedule: Any = "cosine",
-        lr_schedule_params: dict | None = None,
-        label_smoothing: float = 0.0,
-        class_weight: dict | str | None = None,
-        max_epochs: int = 50,
-        batch_size: int = 128,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        validation_splitter: Any = None,
-        scoring: str = "loss",
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        callbacks: list | None = None,
-        device: str | torch.device = "auto",
-        random_state: Seed = None,
-        verbose: int = 0,
-    ) -> None:
-        self.hidden_units = hidden_units
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.activation = activation
-        self.scaling = scaling
-        self.module = module
-        self.module_params = module_params
-        self.optimizer = optimizer
-        self.optimizer_params = optimizer_params
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.lr_schedule_params = lr_schedule_params
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_splitter = validation_splitter
-        self.scoring = scoring
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.callbacks = callbacks
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    label_smoothing: float = 0.0
+    class_weight: dict | str | None = None
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -11,12 +12,13 @@ from sklearn.base import RegressorMixin
 from .._training._targets import NumberTargets, RegressionLoss
 from .._utils._docs import parameters_like
 from .._utils._sklearn import StrOptions, fit_context
-from .._utils._typing import ArrayLike, Seed
+from .._utils._typing import ArrayLike
 from ._base import BaseHead
 from ._classifier import HeadClassifier
 
 
 @parameters_like(HeadClassifier)
+@dataclass(kw_only=True, repr=False, eq=False)
 class HeadRegressor(RegressorMixin, BaseHead):
     """Linear or multilayer regressor on embeddings, trained by gradient descent.
 
@@ -27,9 +29,6 @@ class HeadRegressor(RegressorMixin, BaseHead):
 
     Parameters
     ----------
-    loss : {"squared_error", "huber"}, default="squared_error"
-        Loss of the training. "huber" grows linearly, not quadratically, where a prediction is off
-        by more than one standard deviation of the targets, which limits the influence of outliers.
     weight_decay : float or "auto", default="auto"
         Weight decay of the optimizer: the factor of an L2 penalty on the weights or, with
         "adamw", the fraction (times ``lr``) by which each step shrinks them. Biases and the
@@ -42,6 +41,9 @@ class HeadRegressor(RegressorMixin, BaseHead):
     scoring : str, default="loss"
         What early stopping watches: "loss", or the name of a scikit-learn scorer such as "r2" or
         "neg_mean_absolute_error". The history records it as ``valid_<scoring>``.
+    loss : {"squared_error", "huber"}, default="squared_error"
+        Loss of the training. "huber" grows linearly, not quadratically, where a prediction is off
+        by more than one standard deviation of the targets, which limits the influence of outliers.
 
     Attributes
     ----------
@@ -85,62 +87,7 @@ class HeadRegressor(RegressorMixin, BaseHead):
     }
     _y_numeric = True
 
-    def __init__(
-        self,
-        hidden_units: int | tuple[int, ...] | None = (),
-        *,
-        loss: str = "squared_error",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        activation: str = "relu",
-        scaling: str | None = "global",
-        module: Any = None,
-        module_params: dict | None = None,
-        optimizer: Any = "adam",
-        optimizer_params: dict | None = None,
-        lr: float | str = "auto",
-        weight_decay: float | str = "auto",
-        lr_schedule: Any = "cosine",
-        lr_schedule_params: dict | None = None,
-        max_epochs: int = 50,
-        batch_size: int = 128,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        validation_splitter: Any = None,
-        scoring: str = "loss",
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        callbacks: list | None = None,
-        device: str | torch.device = "auto",
-        random_state: Seed = None,
-        verbose: int = 0,
-    ) -> None:
-        self.hidden_units = hidden_units
-        self.loss = loss
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.activation = activation
-        self.scaling = scaling
-        self.module = module
-        self.module_params = module_params
-        self.optimizer = optimizer
-        self.optimizer_params = optimizer_params
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.lr_schedule_params = lr_schedule_params
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.validation_splitter = validation_splitter
-        self.scoring = scoring
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.callbacks = callbacks
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    loss: str = "squared_error"
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
