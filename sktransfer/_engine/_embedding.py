@@ -68,40 +68,12 @@ def embed_images(
 ):
     """Embed images: digest, look up, claim, run, write, report.
 
-    Parameters
-    ----------
-    images : list
-        Images of any kind.
-    network : Network
-        What embeds them.
-    digests : list of bytes or None, default=None
-        Digests of the images, if they are known.
-    views : Views or None, default=None
-        Views of each image, with ``len(views)``, ``views.digest(image_digest, number)`` and
-        ``views.apply(pixels, image_digest, number)``. None embeds the images themselves.
-    numbers : ndarray of shape (len(images), k), dtype int, or None, default=None
-        Which views of each image to embed; None embeds all.
-    cache : pathlib.Path or None, default=None
-        Directory of the cache, see `resolve_cache_root`; None keeps nothing after the call.
-    max_pixels : int, default=100_000_000
-        Images with more pixels are refused before they are decoded.
-    batch_size : int or None, default=None
-        Number of views in progress, of which half go into a commit. None is 32 for each thread,
-        at least 64.
-    progress : callable or None, default=None
-        Called with the number of rows that need no network, then with 0 when the network is
-        ready, then with the number of newly finished rows, repeatedly; see `progress_bar`. If
-        given, reading many files shows a bar of its own.
-    spread : bool, default=False
-        Whether workers embed if a joblib backend with workers in other processes is active.
-
-    Returns
-    -------
-    rows : ndarray of shape (len(images), n_features) or (len(images), k, n_features)
-        Rows of the network's dtype, with an axis of views if ``views`` is given. NaN (0 for
-        integers) where an image could not be read.
-    failures : dict of int to UnreadableImageError
-        Why an image could not be read, by its index.
+    Returns rows of shape (len(images), n_features), NaN (0 for integers) where an image could not
+    be read, and the `UnreadableImageError` of such images by index. With ``views``, rows have a
+    second axis for the views of each image, or for those in its row of ``numbers``. At most
+    ``batch_size`` views are in progress, and half of them go into a commit. ``progress``, see
+    `progress_bar`, is called with the number of rows that need no network, with 0 when the network
+    is ready, and then with numbers of finished rows. ``spread`` lets workers of joblib embed.
     """
     verbose, progress, run = progress is not None, progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())

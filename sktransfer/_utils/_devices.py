@@ -10,24 +10,10 @@ _DRIVERS = ("/dev/nvidia*", "/dev/kfd", "/dev/nvhost*", "/dev/nvmap", "/dev/dxg"
 
 
 def resolve_device(device):
-    """Return the name of a device that this machine has.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        ``"auto"`` chooses CUDA if available, else MPS, else the CPU.
-
-    Returns
-    -------
-    str
-        Such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-
-    Raises
-    ------
-    ValueError
-        If PyTorch does not know the device or this machine does not have it.
-    """
-    if str(device) == "cpu" or (str(device) == "auto" and _is_bare()):
+    """Return the name of a device that this machine has; "auto" is CUDA, else MPS, else the CPU."""
+    # Without a driver there is no GPU, which saves the seconds that importing torch takes.
+    is_bare = loaded_torch() is None and sys.platform == "linux" and not any(map(glob, _DRIVERS))
+    if str(device) == "cpu" or (str(device) == "auto" and is_bare):
         return "cpu"
     torch = import_torch()
     n_devices = {
@@ -54,10 +40,3 @@ def resolve_device(device):
             f'{parsed.type.upper()} device(s) on this machine. Pass device="auto" or device="cpu".'
         )
     return "cpu" if parsed.type == "cpu" else str(parsed)
-
-
-def _is_bare():
-    """Whether the machine has no GPU for sure, without the seconds that importing torch takes."""
-    if loaded_torch() is not None:  # it knows
-        return False
-    return sys.platform == "linux" and not any(map(glob, _DRIVERS))

@@ -12,28 +12,10 @@ _INTERNAL = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modules"}
 
 
 def hash_value(value):
-    """Return a string that is the same for equal values, in every process.
+    """Return 40 hexadecimal digits that are the same for equal values, in every process.
 
-    Parameters
-    ----------
-    value : object
-        A number, string, array, tensor, module, container of these, any object that can be
-        pickled, or a class or function that can be imported by name.
-
-    Returns
-    -------
-    str
-        40 hexadecimal digits.
-
-    Raises
-    ------
-    ValueError
-        If something inside the value has no stable identity, such as a lambda, a nested function
-        or an open file.
-
-    Notes
-    -----
-    Classes and functions count by name. Their code is not part of the key.
+    Classes and functions count by name. What has no stable identity, such as a lambda or an open
+    file, is a ValueError.
     """
     try:
         return _Hasher(hash_name="sha1").hash(value)

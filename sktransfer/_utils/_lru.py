@@ -11,21 +11,11 @@ from ._fork import after_fork_in_child
 class LRU:
     """Keep the most recently used objects; thread-safe and safe after a fork.
 
-    Create it once, at module level.
-
-    Parameters
-    ----------
-    max_items : int
-        Number of objects to keep.
-    max_bytes : float, default=inf
-        Total size to keep; the most recently used object stays in any case.
-    size_of : callable or None, default=None
-        Returns the size of an object in bytes; needed with ``max_bytes``.
+    Create it once, at module level. The most recently used object stays, whatever its size.
     """
 
-    def __init__(self, max_items, max_bytes=math.inf, size_of=None):
-        self.max_items, self.max_bytes = max_items, max_bytes
-        self._size_of = size_of or (lambda value: 0)
+    def __init__(self, max_items, max_bytes=math.inf, size_of=lambda value: 0):
+        self.max_items, self.max_bytes, self._size_of = max_items, max_bytes, size_of
         self._items = OrderedDict()  # {key: (value, size)}
         self._reset_locks()
         after_fork_in_child(self._reset_locks)

@@ -8,27 +8,7 @@ from ._warnings import quiet
 
 
 def import_optional(module, extra, needed_by):
-    """Import an optional package, or name the extra that installs it.
-
-    Parameters
-    ----------
-    module : str
-        Module to import, such as ``"matplotlib.pyplot"``.
-    extra : str
-        Extra of this package that installs it.
-    needed_by : str
-        What needs the package; begins the error message.
-
-    Returns
-    -------
-    module
-        The imported module.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package is not installed.
-    """
+    """Import a module such as ``"matplotlib.pyplot"``, or name the extra that installs it."""
     try:
         with quiet(), IMPORTING:  # deprecations inside the package
             return import_module(module)
