@@ -42,46 +42,31 @@ def make_parser():
     embed.add_argument(
         "--shard", type=parse_shard, default=(1, 1), metavar="i/n", help="embed one of n parts"
     )
-    embed.add_argument("--quiet", action="store_true", help="show no progress")
+    embed.add_argument("--quiet", action="store_false", dest="verbose", help="show no progress")
     return parser
 
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
-    options = make_parser().parse_args(arguments)
+    options = vars(make_parser().parse_args(arguments))
     from .datasets import IMAGE_EXTENSIONS, images_below
     from .distributed import write_embeddings
     from .embedder import ImageEmbedder
 
-    i, n = options.shard
+    images, folder, (i, n) = (options.pop(name) for name in ("images", "output", "shard"))
+    files = {name: options.pop(name) for name in ("rows_per_file", "dtype")}
+    files["prefix"] = "part" if n == 1 else f"shard-{i}-of-{n}"
     try:
-        if options.images.is_dir():
-            paths = images_below(options.images, IMAGE_EXTENSIONS)
+        if images.is_dir():
+            paths = images_below(images, IMAGE_EXTENSIONS)
         else:
-            text = options.images.read_text("utf-8", "surrogateescape")
-            paths = list(filter(None, text.split("\n")))
+            paths = list(filter(None, images.read_text("utf-8", "surrogateescape").split("\n")))
         paths = paths[i - 1 :: n]
-        n_unreadable = paths and write_embeddings(
-            ImageEmbedder(
-                options.backbone,
-                weights=options.weights,
-                image_size=options.image_size,
-                device=options.device,
-                precision=options.precision,
-                batch_size=options.batch_size,
-                cache=options.cache,
-                verbose=not options.quiet,
-            ),
-            paths,
-            options.output,
-            rows_per_file=options.rows_per_file,
-            dtype=options.dtype,
-            prefix="part" if n == 1 else f"shard-{i}-of-{n}",
-        )
+        n_unreadable = paths and write_embeddings(ImageEmbedder(**options), paths, folder, **files)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{options.output}: {len(paths)} images, {n_unreadable or 0} of them unreadable")
+    print(f"{folder}: {len(paths)} images, {n_unreadable or 0} of them unreadable")
     return 3 if n_unreadable else 0
 
 
