@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
@@ -114,10 +115,7 @@ class EmbedBatch:
             )
         images = batch[self.column]
         images = check_images(images) if len(images) else []
-        embedder = clone(self.embedder).fit([b""])
-        rows, failures = np.empty((0, embedder.n_features_out_), np.float32), {}
-        if images:
-            rows, failures = run_embedder(embedder, images)
+        rows, failures = run_embedder(clone(self.embedder).fit([b""]), images)
         if failures and self.on_error == "raise":
             advice = 'remove these images, or pass EmbedBatch(on_error="null").'
             raise ImageReadError(image_problems(images, failures), advice)
@@ -203,7 +201,7 @@ def write_embeddings(
     >>> pyarrow.parquet.read_table("shapes.parquet").column_names
     ['path', 'digest', 'embedding', 'error']
     """
-    import_optional("pyarrow.parquet", "parquet", "write_embeddings")
+    pyarrow = import_optional("pyarrow", "parquet", "write_embeddings")
     from pyarrow.parquet import write_table
 
     folder = Path(folder).absolute()
@@ -221,7 +219,16 @@ def write_embeddings(
             some = check_images(some)
             digests = digest_images(some, root, thread_share())
             file = folder / f"{prefix}-{number:06}.parquet"
-            table = _known_columns(some, digests, f"{network.key}|{dtype}")
+            table = pyarrow.table(
+                {
+                    "path": _strings(map(image_name, some)),
+                    "digest": pyarrow.array(
+                        [digest if isinstance(digest, bytes) else None for digest in digests],
+                        pyarrow.binary(20),
+                    ),
+                },
+                metadata={"sktransfer": f"{network.key}|{dtype}"},
+            )
             if (errors := _written_errors(file, table)) is None:
                 rows, failures = run_embedder(embedder, some, digests=digests, progress=bar.update)
                 errors = [str(failures[i]) if i in failures else None for i in range(len(some))]
@@ -242,16 +249,6 @@ def write_embeddings(
     return n_unreadable
 
 
-def _known_columns(images, digests, key):
-    """Return what is known about images before they are embedded."""
-    import pyarrow as pa
-
-    paths = [image_name(image) for image in images]
-    digests = [digest if isinstance(digest, bytes) else None for digest in digests]
-    columns = {"path": _strings(paths), "digest": pa.array(digests, pa.binary(20))}
-    return pa.table(columns, metadata={"sktransfer": key})
-
-
 def _strings(texts):
     """Return texts or None as an Arrow array; file names may contain anything."""
     import pyarrow as pa
@@ -265,14 +262,11 @@ def _written_errors(file, table):
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 
-    try:
-        with ParquetFile(file) as written:
-            found = written.read([*table.column_names, "error"])
-    except (OSError, ArrowInvalid):  # missing or damaged
-        return None
-    if (found.schema.metadata or {}).get(b"sktransfer") != table.schema.metadata[b"sktransfer"]:
-        return None
-    return found["error"].to_pylist() if found.select(table.column_names).equals(table) else None
+    with suppress(OSError, ArrowInvalid), ParquetFile(file) as written:  # missing or damaged
+        found = written.read([*table.column_names, "error"])
+        same = found.schema.metadata == table.schema.metadata
+        if same and found.select(table.column_names).equals(table):
+            return found["error"].to_pylist()
 
 
 def _check_room(folder, root, network, n_images, itemsize):
@@ -289,10 +283,8 @@ def _check_room(folder, root, network, n_images, itemsize):
         )
     if root is not None:
         info = cache_info(root)
-        with EmbeddingCache(
-            root, network.key, network.n_features, description=network.description
-        ) as cache:
-            known = sum(file.n_rows or 0 for file in info.backbones if file.path == cache.path)
+        path = EmbeddingCache(root, network.key, 1, description=network.description).path
+        known = sum(file.n_rows or 0 for file in info.backbones if file.path == path)
         n_bytes = sum(file.n_bytes for file in info.backbones)
         n_bytes += max(0, n_images - known) * network.n_features * network.dtype().itemsize
         if n_bytes > info.limit:
