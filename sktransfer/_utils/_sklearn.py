@@ -8,9 +8,6 @@ from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._metadata_requests import UNUSED
 from sklearn.utils._metadata_requests import _routing_enabled as routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
-from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call as check_partial_fit_first_call,
-)
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _is_arraylike as is_arraylike
 from sklearn.utils.validation import _num_samples as num_samples

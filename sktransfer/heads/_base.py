@@ -15,7 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._training._parameters import CONSTRAINTS, LARGEST, check_validation, check_weight
 from .._training._random import seeded
-from .._training._samples import EmbeddingDataset, Samples, moments, relative_weight, split_groups
+from .._training._samples import (
+    EmbeddingDataset,
+    Samples,
+    class_factors,
+    moments,
+    relative_weight,
+    split_groups,
+)
 from .._training._targets import clean_labels
 from .._training._weights import load_arrays, to_arrays
 from .._utils._devices import resolve_device
@@ -150,7 +157,8 @@ class BaseHead(ReportsTasks, BaseEstimator):
         """
         X, y, weight = self._check_data(X, y, sample_weight, reset=True)
         targets = self._learn(y, weight)
-        self._forget()  # the weights would not fit the new targets if this fit failed
+        for name in ("_net", "_module", "_weights"):
+            vars(self).pop(name, None)  # they would not fit the new targets if this fit failed
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         group = np.arange(len(X))
         if groups is not None:
@@ -184,6 +192,11 @@ class BaseHead(ReportsTasks, BaseEstimator):
             parts = split_groups(train.group, strata, self.validation_fraction, self._seed)
             train, valid = map(train.take, parts)
         net = self._new_net(train, targets)
+
+        def fitted(net):
+            """Return the attributes of a head that predicts with a net in training."""
+            return {"_module": net.module_.eval(), "_net": net}
+
         with self._fit_task(X, y, self.max_epochs) as context:
             self._train(
                 net,
@@ -195,13 +208,13 @@ class BaseHead(ReportsTasks, BaseEstimator):
                 tol=self.tol,
                 lr_schedule=self.lr_schedule,
                 lr_schedule_params=self.lr_schedule_params,
-                tasks=context and (self, context, X, y, _as_fitted),
+                tasks=context and (self, context, X, y, fitted),
             )
         net.optimizer_.state.clear()  # twice the size of the weights with Adam
         return self
 
     def _partial_fit(self, X, y, sample_weight, learn):
-        """Train for an epoch; ``learn(y, weight)`` keeps and returns targets in the first call."""
+        """Train for an epoch; in the first call, ``learn(y, weight)`` returns the targets."""
         unfit = {
             "early_stopping": self.early_stopping,
             "validation_splitter": self.validation_splitter is not None,
@@ -215,7 +228,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
             )
         first = not self.__sklearn_is_fitted__()
         X, y, weight = self._check_data(X, y, sample_weight, reset=first)
-        targets = learn(y, weight, first)
+        targets = learn(y, weight) if first else self._targets()
         samples = Samples(X, targets.encode(y), weight, np.arange(len(X)))
         samples, _ = self._weighted(samples, None, targets)
         if first:
@@ -261,10 +274,6 @@ class BaseHead(ReportsTasks, BaseEstimator):
         if "_weights" in state:
             state |= {"callbacks": None, "device": str(self.device), "history_": [*self.history_]}
         return state
-
-    def _forget(self):
-        for name in ("_net", "_module", "_weights"):
-            vars(self).pop(name, None)
 
     def _as_built(self):
         """Return the parameters with which the weights were made; others may be set by now."""
@@ -354,13 +363,19 @@ class BaseHead(ReportsTasks, BaseEstimator):
             ) from None
 
     def _weighted(self, train, valid, targets):
-        """Drop samples of weight zero."""
+        """Drop samples of weight zero, and multiply weights by those of the classes."""
         train = train.take(train.weight > 0)
         if valid is not None:
             valid = valid.take(valid.weight > 0)
             if not len(valid.X):
                 raise ValueError("No validation sample has a positive weight.")
-        return train, valid
+        class_weight = getattr(self, "class_weight", None)  # regressors have none
+        if class_weight is None:
+            return train, valid
+        factors = class_factors(class_weight, targets.classes, train.y, train.weight)
+        return tuple(
+            part and part._replace(weight=part.weight * factors[part.y]) for part in (train, valid)
+        )
 
     def _new_net(self, samples, targets):
         """Return a net with new weights."""
@@ -409,11 +424,6 @@ class BaseHead(ReportsTasks, BaseEstimator):
         self.history_ += net.rows(len(self.history_))  # copying all would slow down partial_fit
         self._net, self._module = net, net.module_
         self.n_epochs_, self._torch_version = len(self.history_), str(torch.__version__)
-
-
-def _as_fitted(net):
-    """Return the attributes of a head that predicts with a net in training."""
-    return {"_module": net.module_.eval(), "_net": net}
 
 
 def _dataset(samples, net):

@@ -11,13 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import column_or_1d
 
 from .._training._prediction import PredictsByLogits
-from .._training._samples import class_factors
-from .._training._targets import (
-    ClassificationLoss,
-    ClassTargets,
-    check_two_classes,
-    clean_labels,
-)
+from .._training._targets import ClassificationLoss, ClassTargets, clean_labels
 from .._utils._sklearn import Interval, StrOptions, fit_context
 from .._utils._typing import ArrayLike
 from ._base import BaseHead
@@ -212,27 +206,25 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         ValueError
             If a parameter needs all samples at once, or ``y`` has an unknown class.
         """
+        known = None if classes is None else np.unique(clean_labels(classes, "classes"))
+        if known is not None and not len(known):
+            raise ValueError("classes is empty. Pass every class that any call will see.")
+        if (
+            known is not None
+            and self.__sklearn_is_fitted__()
+            and not np.array_equal(known, self.classes_)
+        ):
+            raise ValueError(
+                f"classes={known.tolist()} differ from those of the first call: "
+                f"{self.classes_.tolist()}."
+            )
 
-        def learn(y, weight, first):
-            """Return the targets; the first call names all classes."""
-            known = None if classes is None else np.unique(clean_labels(classes, "classes"))
-            if known is None:
-                if first and y.ndim == 1:
-                    raise ValueError("classes must be passed on the first call of partial_fit.")
-            elif not len(known):
-                raise ValueError("classes is empty. Pass every class that any call will see.")
-            elif not first and not np.array_equal(known, self.classes_):
-                raise ValueError(
-                    f"classes={known.tolist()} differ from those of the first call: "
-                    f"{self.classes_.tolist()}."
-                )
-            if first and y.ndim == 2:
+        def learn(y, weight):
+            if y.ndim == 2:
                 return self._learn(y, weight)
-            if first:
-                check_two_classes(known, np.ones(len(known)))
-                self.target_type_ = "binary" if len(known) == 2 else "multiclass"
-                self.classes_ = known
-            return self._targets()
+            if known is None:
+                raise ValueError("classes must be passed on the first call of partial_fit.")
+            return self._learn(known, np.ones(len(known)))
 
         return self._partial_fit(X, y, sample_weight, learn)
 
@@ -258,13 +250,3 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     def _check_data(self, *args, **kwargs):
         X, y, weight = super()._check_data(*args, **kwargs)
         return X, column_or_1d(y, warn=True) if y.shape[1:] == (1,) else y, weight
-
-    def _weighted(self, train, valid, targets):
-        """Drop samples of weight zero, and multiply weights by those of the classes."""
-        train, valid = super()._weighted(train, valid, targets)
-        if self.class_weight is None:
-            return train, valid
-        factors = class_factors(self.class_weight, targets.classes, train.y, train.weight)
-        return tuple(
-            part and part._replace(weight=part.weight * factors[part.y]) for part in (train, valid)
-        )

@@ -118,9 +118,7 @@ class HeadRegressor(RegressorMixin, BaseHead):
             If a parameter needs all samples at once, or the shape of ``y`` is not that of the first
             call.
         """
-        return self._partial_fit(
-            X, y, sample_weight, lambda y, w, first: self._learn(y, w) if first else self._targets()
-        )
+        return self._partial_fit(X, y, sample_weight, self._learn)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return predictions.
