@@ -36,8 +36,8 @@ __all__ = ["EmbedBatch", "write_embeddings"]
 class EmbedBatch:
     """Add a column of embeddings to a batch: one callable for Ray, Dask, Spark and `datasets`.
 
-    The object is small and can be pickled. A process loads the network when it has to embed, and
-    keeps it for later batches. Device and engine are chosen there.
+    The object is small and can be pickled. A process loads the network when it first embeds, and
+    chooses device and engine.
 
     Parameters
     ----------
@@ -149,8 +149,7 @@ def write_embeddings(
 ) -> int:
     """Write the embeddings of many images to a folder of Parquet files, in constant memory.
 
-    Call again after a kill: files that hold the embeddings of the same images are kept. The others
-    that this call would write are replaced.
+    Call again after a kill: files with the embeddings of the same images are kept, others replaced.
 
     Parameters
     ----------
@@ -163,10 +162,9 @@ def write_embeddings(
     folder : str or os.PathLike
         The folder, such as ``"embeddings.parquet"``. It is created if necessary.
     rows_per_file : int, default=4096
-        Number of images in each file, which is one row group. It limits memory, and how much work a
-        killed process has to repeat.
+        Number of images in each file. It limits memory, and what a killed process has to repeat.
     dtype : {"float32", "float16"}, default="float32"
-        Type of the numbers in the files. ``"float16"`` halves their size.
+        Type of the numbers in the files.
     prefix : str, default="part"
         Beginning of the file names. Processes with different prefixes can write to one folder.
 

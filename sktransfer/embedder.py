@@ -110,11 +110,10 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         Whether an image is cropped to a square, or squashed, which changes its aspect ratio.
         ``"auto"`` is what the weights were evaluated with.
     augmentation : str, torch.nn.Module or None, default=None
-        What makes the views of an image. ``"flip"`` mirrors every second view left to right;
-        ``"crop"`` also crops a random region of at least half the area; ``"color"`` also changes
-        brightness, contrast, saturation and hue; ``"auto"`` is ``"crop"`` and one random change
-        of TrivialAugment [1]_. Or a transform of :mod:`torchvision.transforms.v2` that maps a
-        uint8 tensor of shape (3, H, W) to another; see Notes.
+        What makes the views of an image: ``"flip"`` mirrors every second one; ``"crop"`` also
+        crops at least half the area; ``"color"`` also changes colors; ``"auto"`` is ``"crop"`` and
+        one random change of TrivialAugment [1]_. Or a transform of
+        :mod:`torchvision.transforms.v2` that maps a uint8 tensor (3, H, W) to another.
     n_views : int, default=1
         Number of views of each image that `fit_transform` returns, for training. View 0 is the
         image. More than 1 needs an `augmentation`; at most 10,000.
@@ -181,17 +180,10 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     A custom module whose weights change gives new embeddings. Writes through ``.data`` may go
     unnoticed; use ``torch.no_grad()``.
 
-    A view depends on the content of its image, the augmentation, the seed and its number, and is
-    cached like an image. Arrays with views have three dimensions and stay NumPy arrays, whatever
-    ``set_output`` asks for. Named augmentations other than ``"flip"`` first shrink images to 800
-    pixels on the shorter side.
-
-    The views of a custom transform are cached under its class and its attributes, which may be
-    numbers, strings, arrays, tensors, transforms, containers of these, and classes and functions
-    that can be imported by name; anything else, such as a lambda, is refused. If you change the
-    code of a transform, change its name or an attribute too. It must draw its random numbers with
-    torch functions: `fit` tries it on one image. As a candidate in the grid of a search, put it
-    into ``v2.Compose([...])``.
+    Views are cached like images, those of a custom transform under its class and attributes: if
+    you change its code, change its name or an attribute too. It must draw its random numbers with
+    torch functions. As a candidate in the grid of a search, put it into ``v2.Compose([...])``.
+    Arrays with views have three dimensions and stay NumPy arrays, whatever ``set_output`` asks for.
 
     References
     ----------
@@ -294,7 +286,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         return self
 
     def fit_transform(self, X: Images, y: Any = None) -> Any:
-        """Fit, and embed images for training: `n_views` views of each.
+        """Fit, and embed images for training.
 
         Parameters
         ----------
@@ -381,8 +373,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         Parameters
         ----------
         transform : {"default", "pandas", "polars"} or None, default=None
-            See :meth:`sklearn.base.TransformerMixin.set_output`. With several views there is no
-            effect: a data frame cannot have three dimensions.
+            See :meth:`sklearn.base.TransformerMixin.set_output`. No effect with several views.
 
         Returns
         -------

@@ -64,8 +64,7 @@ def make_transfer_pipeline(
         With the steps ``"embedder"`` and ``"head"``, so that a grid names ``embedder__backbone``
         and ``head__hidden_units``. With several views, the second step is a
         :class:`~sktransfer.MultiViewClassifier` or :class:`~sktransfer.MultiViewRegressor` around
-        the head, and a grid names ``head__estimator__hidden_units``. A head that contains one of
-        these, such as a search around one, stays as it is.
+        the head (unless it contains one), and a grid names ``head__estimator__hidden_units``.
 
     Raises
     ------
@@ -136,8 +135,7 @@ def make_transfer_stack(
         regression (an `MLPClassifier` without hidden layers, which takes several labels per image
         too), or ridge regression for regressors.
     cv : int, cross-validation generator or iterable, default=5
-        How these outputs are made, see :class:`~sklearn.ensemble.StackingClassifier`. Each backbone
-        embeds each image once, whatever the number of folds.
+        How these outputs are made, see :class:`~sklearn.ensemble.StackingClassifier`.
     augmentation : str, torch.nn.Module or None, default=None
         What makes the views of an image, such as ``"crop"``.
     n_views : int, default=1
@@ -145,8 +143,7 @@ def make_transfer_stack(
     n_test_views : int or None, default=None
         Number of views over which the outputs of a head are averaged; None for `n_views`.
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
-        Which output of the heads is stacked; ``"decision_function"`` stacks logits. Predictions
-        are what regressors have.
+        Which output of the heads is stacked; regressors have only predictions.
     n_jobs : int or None, default=None
         Number of branches and folds that are fitted at a time.
     verbose : int, default=0

@@ -205,9 +205,8 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
 
     The input has the shape ``(n_samples, n_views, n_features)``, which is what
     :class:`~sktransfer.ImageEmbedder` returns with ``n_views`` above 1. Each view is a training
-    row of its own, with the target and the sample weight of its sample. Whatever splits, draws or
-    weighs samples around this classifier sees images, never single views. Two-dimensional input
-    passes to the classifier unchanged.
+    row of its own, with the target and the weight of its sample. What splits samples around this
+    classifier sees images, never single views. Two-dimensional input passes unchanged.
 
     Parameters
     ----------
@@ -236,17 +235,13 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
     Steps that take two dimensions only, such as ``StandardScaler``, belong inside:
     ``MultiViewClassifier(make_pipeline(StandardScaler(), LogisticRegression()))``.
 
-    What splits its training data (a search, a stack, a calibration) belongs around:
+    What splits its training data belongs around:
     ``GridSearchCV(MultiViewClassifier(LogisticRegression()), {"estimator__C": [0.1, 1.0]})``.
-    Inside, it would put views of one image on both sides of a split, so ``fit`` refuses an
-    estimator with a parameter ``cv``. Switch off ``early_stopping`` of ``SGDClassifier`` and
-    ``oob_score`` of forests, which hold out rows as well. ``HeadClassifier`` keeps views together:
-    if the estimator's ``fit`` has a parameter ``groups``, it receives the number of the sample of
-    each row.
+    ``fit`` refuses an estimator with a parameter ``cv``. Switch off ``early_stopping`` of
+    ``SGDClassifier`` and ``oob_score`` of forests, which split rows as well. A ``fit`` with a
+    parameter ``groups``, as `HeadClassifier` has, receives the number of the sample of each row.
 
-    With v views, the classifier sees v times as many rows. A penalty that is weighed against the
-    sum over rows has less influence: ``LogisticRegression(C=1 / v)`` corresponds to ``C=1.0``
-    without views.
+    ``LogisticRegression(C=1 / v)`` with v views corresponds to ``C=1.0`` without.
 
     ``predict`` uses the mean of ``predict_proba`` over views, or that of ``decision_function`` with
     one column for each class, or else takes the class that most views vote for.

@@ -175,12 +175,9 @@ def resolve_backbone(
     image_size : int or None, default=None
         Side of the images in pixels, from 1 to 4096. None takes the size of the weights.
     pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
-        Which tokens of a vision transformer are the embedding: the class token, the mean of the
-        patch tokens without registers, or both side by side. ``"auto"`` is what the authors of
-        the weights use.
+        Which tokens are the embedding, as for :class:`~sktransfer.ImageEmbedder`.
     resize : {"auto", "crop", "squash"}, default="auto"
-        Whether an image is cropped to a square, or squashed, which changes its aspect ratio.
-        ``"auto"`` is what the weights were evaluated with.
+        How an image becomes a square, as for :class:`~sktransfer.ImageEmbedder`.
 
     Returns
     -------

@@ -44,8 +44,7 @@ class Preprocessing:
     mean, std : tuple of 3 floats, default=ImageNet's
         The RGB channels, on the scale from 0 to 1, are normalized to ``(x - mean) / std``.
     decoding : {"fast", "exact"}, default="fast"
-        ``"fast"`` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, as long as it stays at least
-        twice as large as the network needs. ``"exact"`` always decodes all pixels.
+        Whether a large JPEG is decoded at a fraction of its size, or all pixels are decoded.
 
     Raises
     ------
@@ -139,8 +138,7 @@ class BackboneSpec:
     module : torch.nn.Module or None, default=None
         The custom module.
     pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
-        How the tokens of a vision transformer become an embedding. ``"auto"`` is what the network
-        itself does.
+        How tokens become an embedding. ``"auto"`` is what the network itself does.
     license : str or None, default=None
         License of the weights, such as ``"apache-2.0"``; None if it is unknown, and for files,
         random weights and custom modules.

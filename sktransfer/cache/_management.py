@@ -145,8 +145,7 @@ def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     Parameters
     ----------
     cache : bool, str or os.PathLike, default=True
-        Which cache, as in `ImageEmbedder`: True for the user's cache directory (or
-        ``SKTRANSFER_HOME``), a path for another one.
+        Which cache, as in `ImageEmbedder`: True for that of the user, or a directory.
 
     Returns
     -------
