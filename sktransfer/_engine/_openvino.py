@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from .._utils._optional import import_optional
 from .._utils._warnings import quiet
@@ -62,16 +61,9 @@ class OpenVinoRunner:
         return torch.from_numpy(rows)
 
 
-class _ChannelsSecond(nn.Module):
-    """Moves the channels from the last to the second dimension."""
-
-    def forward(self, pixels):
-        return pixels.permute(0, 3, 1, 2)
-
-
 def _convert(openvino, network, preprocessing, rows):
-    whole = NormalizedNetwork(network, preprocessing.mean, preprocessing.std)
-    whole = nn.Sequential(_ChannelsSecond(), whole).eval()
+    mean, std = preprocessing.mean, preprocessing.std
+    whole = NormalizedNetwork(network, mean, std, channels_last=True).eval()
     shape = (rows, preprocessing.image_size, preprocessing.image_size, 3)
     # OpenVINO needs torch.jit.trace, which torch deprecates. Checking the trace would run the
     # network again, which takes up to a minute and finds nothing here.

@@ -18,13 +18,14 @@ TORCH_DTYPES = {
 class NormalizedNetwork(nn.Module):
     """A network with the normalization of its training in front, for uint8 pixels."""
 
-    def __init__(self, network, mean, std):
+    def __init__(self, network, mean, std, channels_last=False):
         super().__init__()
-        self.network = network
+        self.network, self.channels_last = network, channels_last
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255))
 
     def forward(self, pixels):
+        pixels = pixels.permute(0, 3, 1, 2) if self.channels_last else pixels
         return self.network((pixels.to(self.mean.dtype) - self.mean) * self.scale)
 
 

@@ -226,13 +226,6 @@ def _equal(expected, got):
     return np.allclose(got, expected, 1e-4, 1e-4)
 
 
-class _Pixels(NormalizedNetwork):
-    """A network for images with the channels last."""
-
-    def forward(self, images):
-        return super().forward(images.permute(0, 3, 1, 2))
-
-
 class _Head(nn.Module):
     """A head of ours with the outputs that a model or a stack has."""
 
@@ -269,7 +262,8 @@ def _parts(chain, steps):
         network = embedder.network_() if tuned is None else tuned.network()
         how = embedder.preprocessing_
         images = torch.zeros(2, how.image_size, how.image_size, 3, dtype=torch.uint8)
-        layers = [_Pixels(network, how.mean, how.std), *([] if chain.steps else head)]
+        network = NormalizedNetwork(network, how.mean, how.std, channels_last=True)
+        layers = [network, *([] if chain.steps else head)]
         yield _convert_layers(chain, layers, images)
     if chain.steps:
         yield steps[chain.name]
