@@ -45,7 +45,7 @@ def resolve(name, weights, image_size, pooling):
     return BackboneSpec(
         name,
         label,
-        _fingerprint(name, weights),
+        "",
         _WIDTHS[name],
         preprocessing,
         license=license(name) if label == "bundled" else None,
@@ -53,14 +53,10 @@ def resolve(name, weights, image_size, pooling):
 
 
 def fingerprint(spec):
-    return _fingerprint(spec.name, spec.weights)
-
-
-def _fingerprint(name, weights):
-    family = f"sktransfer:{_WIDTHS[name]}"
-    if weights is None:
-        return random_fingerprint(family, name)
-    return f"{family}:{name}:sha256={file_digest(_file(name, weights))}"
+    family = f"sktransfer:{_WIDTHS[spec.name]}"
+    if spec.weights is None:
+        return random_fingerprint(family, spec.name)
+    return f"{family}:{spec.name}:sha256={file_digest(_file(spec.name, spec.weights))}"
 
 
 def load(spec):

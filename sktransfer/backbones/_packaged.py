@@ -57,8 +57,7 @@ def resolve(name, weights, image_size, pooling):
     preprocessing = Preprocessing(size, resize_size, "bicubic", _HALF, _HALF)
     if image_size is not None:
         preprocessing = preprocessing.for_size(image_size)
-    spec = BackboneSpec(name, "packaged", "", 1280, preprocessing, license=license(name))
-    return replace(spec, fingerprint=fingerprint(spec))
+    return BackboneSpec(name, "packaged", "", 1280, preprocessing, license=license(name))
 
 
 def fingerprint(spec):

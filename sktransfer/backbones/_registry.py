@@ -3,7 +3,7 @@
 Each source is a module with the same functions: ``names()`` lists its names, ``license(name)``
 returns the license of the default weights of one of them, ``matches(backbone)`` tells whether a
 name or a module belongs to it, ``resolve(backbone, weights, image_size, pooling)`` returns the
-specification without loading anything, ``fingerprint(spec)`` computes the fingerprint again, and
+specification without loading anything, ``fingerprint(spec)`` computes its fingerprint, and
 ``load(spec)`` returns the network with its weights. A source without tokens ignores ``pooling``.
 """
 
@@ -220,5 +220,7 @@ def resolve_backbone(
                 )
             size, resize_size = spec.preprocessing.image_size, spec.preprocessing.resize_size
             resize_size = {"auto": resize_size, "crop": resize_size or size}.get(resize)
-            return replace(spec, preprocessing=replace(spec.preprocessing, resize_size=resize_size))
+            preprocessing = replace(spec.preprocessing, resize_size=resize_size)
+            fingerprint = spec.fingerprint or source.fingerprint(spec)
+            return replace(spec, preprocessing=preprocessing, fingerprint=fingerprint)
     raise unknown_backbone(backbone, list_backbones())

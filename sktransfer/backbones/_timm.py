@@ -5,7 +5,6 @@ import importlib.util
 import math
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def resolve(name, weights, image_size, pooling):
     preprocessing = _preprocessing(architecture, image_size)
     n_features, pooling = _probe(architecture, preprocessing.image_size, pooling)
     official = isinstance(weights, str)
-    spec = BackboneSpec(
+    return BackboneSpec(
         PREFIX + architecture,
         "pretrained" if official else weights and str(weights),
         "",
@@ -63,7 +62,6 @@ def resolve(name, weights, image_size, pooling):
         pooling=pooling,
         license=_license(_configuration(architecture)) if official else None,
     )
-    return replace(spec, fingerprint=fingerprint(spec))
 
 
 def fingerprint(spec):

@@ -2,7 +2,6 @@
 
 import os
 from collections import OrderedDict
-from dataclasses import replace
 from functools import partial
 
 import torchvision.models
@@ -76,7 +75,7 @@ def resolve(name, weights, image_size, pooling):
         preprocessing = preprocessing.for_size(image_size)
     if name not in _PATCHES:
         pooling = "auto"
-    spec = BackboneSpec(
+    return BackboneSpec(
         name,
         member.name if official else weights and str(weights),
         "",
@@ -85,7 +84,6 @@ def resolve(name, weights, image_size, pooling):
         pooling=pooling,
         license=_license(member) if official else None,
     )
-    return replace(spec, fingerprint=fingerprint(spec))
 
 
 def fingerprint(spec):
