@@ -153,7 +153,16 @@ def fit_state(network, state, dropped, what):
     kept = OrderedDict((k, v) for k, v in state.items() if not k.startswith(dropped))
     own = network.state_dict()
     kept._metadata = getattr(state, "_metadata", {"": own._metadata.get("", {})})
-    _check_dtypes(kept, own, what)
+    other = [
+        f"{name}: {value.dtype}"
+        for name, value in kept.items()
+        if name in own and own[name].is_floating_point() and not value.is_floating_point()
+    ]
+    if other:  # quantized or complex numbers, which PyTorch would truncate silently
+        raise WeightsError(
+            f"{what}: {len(other)} tensor(s) are not floating-point:\n{_listed(other)}\n"
+            "Likely reason: a quantized network.\nHint: save the network it was made from."
+        )
     try:
         missing, unexpected = network.load_state_dict(kept, strict=False)
     except Exception as error:  # the contents of `_metadata` may be anything
@@ -172,20 +181,6 @@ def fit_state(network, state, dropped, what):
     if missing or unexpected:
         total = sum(not key.endswith(counts) for key in own)
         raise WeightsError(_name_mismatch(what, missing, unexpected, total))
-
-
-def _check_dtypes(state, own, what):
-    """Refuse quantized and complex numbers, which PyTorch would truncate silently."""
-    other = [
-        f"{name}: {value.dtype}"
-        for name, value in state.items()
-        if name in own and own[name].is_floating_point() and not value.is_floating_point()
-    ]
-    if other:
-        raise WeightsError(
-            f"{what}: {len(other)} tensor(s) are not floating-point:\n{_listed(other)}\n"
-            "Likely reason: a quantized network.\nHint: save the network it was made from."
-        )
 
 
 def _name_mismatch(what, missing, unexpected, total):
