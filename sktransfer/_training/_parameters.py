@@ -37,19 +37,25 @@ CONSTRAINTS = MappingProxyType(
 )
 
 
+def name_of(function):
+    """Return the name of a class or a function for an error."""
+    return getattr(function, "__name__", None) or repr(function)
+
+
 def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
     """Check that a class or function takes the arguments in a dict parameter called ``name``.
 
     ``ours`` are arguments that the caller passes, ``extra`` are accepted besides.
     """
-    label = getattr(function, "__name__", None) or repr(function)
     odd = [
         n
         for n, v in given.items()
         if not isinstance(v, _SETTINGS) or (isinstance(v, Integral) and abs(v) >= 2**63)
     ]
     if odd:
-        raise ValueError(f"{name}={given!r} has values that no {label} takes: {', '.join(odd)}.")
+        raise ValueError(
+            f"{name}={given!r} has values that no {name_of(function)} takes: {', '.join(odd)}."
+        )
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -57,7 +63,7 @@ def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
     unknown = sorted(map(repr, given.keys() - known - extra))
     if unknown:
         raise ValueError(
-            f"{name} has {', '.join(unknown)}, which {label} does not take. It takes "
+            f"{name} has {', '.join(unknown)}, which {name_of(function)} does not take. It takes "
             f"{', '.join(sorted(known))}."
         )
 

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from .._training._parameters import MAX_UNITS, check_arguments
+from .._training._parameters import MAX_UNITS, check_arguments, name_of
 from .._training._random import seeded
 from .._utils._hashing import hash_value
 from .._utils._threads import single_threaded_kernels, usable_kernels
@@ -85,7 +85,7 @@ def build_module(head, n_features, n_outputs, mean, scale):
         ignored += ["activation"] if head.activation != "relu" else []
         if ignored:
             raise ValueError(
-                f"{', '.join(ignored)} would be ignored, because module={_name(head.module)} "
+                f"{', '.join(ignored)} would be ignored, because module={name_of(head.module)} "
                 "builds the whole network. Drop them, or pass them as module_params."
             )
         make = partial(head.module, **(head.module_params or {}))
@@ -183,7 +183,7 @@ def build_net(head, module, targets, device):
         params["weight_decay"] = head.weight_decay_
     elif head.weight_decay not in ("auto", 0):
         raise ValueError(
-            f"{_name(optimizer)} has no weight decay; set weight_decay=0 (it is "
+            f"{name_of(optimizer)} has no weight decay; set weight_decay=0 (it is "
             f"{head.weight_decay!r})."
         )
     net = make_net(
@@ -201,10 +201,5 @@ def build_net(head, module, targets, device):
         return net.initialize()
     except Exception as error:
         raise ValueError(
-            f"{_name(optimizer)} refuses lr={head.lr_} with optimizer_params={given!r}: {error}."
+            f"{name_of(optimizer)} refuses lr={head.lr_} with optimizer_params={given!r}: {error}."
         ) from error
-
-
-def _name(function):
-    """Return the name of a class or a function for an error."""
-    return getattr(function, "__name__", None) or repr(function)
