@@ -71,12 +71,8 @@ class Net(NeuralNet):
             history=EpochHistory(),
             **kwargs,
         )
-        self.targets, self.seed, self.autocast = targets, seed, autocast
-        self.start_at_zero, self.valid_batch_size, self.rates = (
-            start_at_zero,
-            valid_batch_size,
-            rates,
-        )
+        self.targets, self.seed, self.autocast, self.rates = targets, seed, autocast, rates
+        self.start_at_zero, self.valid_batch_size = start_at_zero, valid_batch_size
         self.lowest_ = {}  # the best value so far of each column, as a loss
 
     @property

@@ -3,16 +3,13 @@
 import re
 from decimal import Decimal
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
 
 def parse_size(text):
     """Return the number of bytes in ``"512MB"``, ``"1.5 GB"`` or ``"1000"``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
-    unit = match and (match[2] if match[2].endswith("B") or not match[2] else match[2] + "B")
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if not match:
         raise ValueError(f'{text!r} is not a size; write it like "512MB" or "20GB".')
-    return int(Decimal(match[1]) * _UNITS[unit])
+    return int(Decimal(match[1]) * 1000 ** ["", *"KMGT"].index(match[2]))
 
 
 def size_text(n_bytes):

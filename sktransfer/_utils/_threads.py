@@ -20,6 +20,9 @@ import joblib
 
 from ._fork import IMPORTING, after_fork_in_child
 
+#: Cached: asking takes as long as looking up a hundred embeddings.
+_n_cores = cache(joblib.cpu_count)
+
 _lock = threading.Lock()
 _pools = {}  # (process id, number of threads) -> pool
 _callers = 0
@@ -66,12 +69,6 @@ def thread_share():
             first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
             told = int(first) if first.isdecimal() else _n_cores()
     return max(1, min(_n_cores(), told))
-
-
-@cache
-def _n_cores():
-    # Cached: asking takes as long as looking up a hundred embeddings.
-    return joblib.cpu_count()
 
 
 def inside_worker():
