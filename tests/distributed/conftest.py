@@ -21,7 +21,7 @@ def dask_client(dask_cluster):
     return dask_cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it would disturb tests that measure memory
 def dask_cluster(tmp_path_factory):
     distributed = pytest.importorskip("distributed", reason="needs the extra dask")
     with (

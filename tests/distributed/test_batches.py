@@ -104,14 +104,6 @@ def test_datasets(paths, expected, form):
     assert_same(embedded.with_format(None)["embedding"], expected)
 
 
-def test_dask(dask_client, paths, expected):
-    frame = pytest.importorskip("dask.dataframe").from_pandas(
-        pd.DataFrame({"path": paths}), npartitions=2
-    )
-    embedded = frame.map_partitions(EmbedBatch(small())).compute()
-    assert_same(embedded["embedding"], expected)
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_ray(paths, expected):
     ray = pytest.importorskip("ray", reason="needs Ray")

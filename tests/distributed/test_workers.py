@@ -7,6 +7,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from counting import (
@@ -23,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 
 from sktransfer import ImageEmbedder, make_transfer_pipeline, make_transfer_stack
-from sktransfer.distributed import write_embeddings
+from sktransfer.distributed import EmbedBatch, write_embeddings
 
 
 @pytest.fixture(params=["dask", "loky"])
@@ -86,6 +87,16 @@ def test_paths_that_workers_cannot_see_are_sent_as_bytes(dask_client, files, exp
             np.testing.assert_array_equal(embedder.transform(names), expected)
     finally:
         dask_client.run(lambda: setattr(os.path, "exists", os.path._exists))
+
+
+def test_frames_of_dask_are_embedded_in_batches(dask_client, files):
+    dask_frames = pytest.importorskip("dask.dataframe")
+    paths = pd.DataFrame({"path": [*files[:9], "missing.png"]})
+    embedder = ImageEmbedder("tiny_mobilenet", image_size=32, engine="torch")
+    batches = dask_frames.from_pandas(paths, npartitions=2).map_partitions(EmbedBatch(embedder))
+    *rows, last = batches.compute()["embedding"]
+    np.testing.assert_array_equal(rows, embedder.fit_transform(files[:9]))
+    assert last is None
 
 
 def logistic():
