@@ -9,6 +9,7 @@ from sklearn.utils._metadata_requests import UNUSED
 from sklearn.utils._metadata_requests import _routing_enabled as routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import _estimator_has as estimator_has
 from sklearn.utils.validation import _is_arraylike as is_arraylike
 from sklearn.utils.validation import _num_samples as num_samples
 

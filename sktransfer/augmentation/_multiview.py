@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from .._utils._sklearn import (
     UNUSED,
     HasMethods,
+    estimator_has,
     fit_context,
     is_arraylike,
     num_samples,
@@ -31,16 +32,6 @@ from .._utils._sklearn import (
 from .._utils._tasks import ReportsTasks, subtask
 from .._utils._threads import usable_kernels
 from .._utils._typing import ArrayLike
-
-
-def _estimator_has(method):
-    """Whether the wrapped classifier has a method; its own error says why not."""
-
-    def check(self):
-        getattr(getattr(self, "estimator_", self.estimator), method)
-        return True
-
-    return check
 
 
 class _MultiView(ReportsTasks, MetaEstimatorMixin):
@@ -95,7 +86,7 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
                 self.estimator_ = estimator.fit(rows, targets, **params)
         return self
 
-    @available_if(_estimator_has("partial_fit"))
+    @available_if(estimator_has("partial_fit"))
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(
         self,
@@ -289,7 +280,7 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
             return self.classes_[(values > threshold).astype(int)]
         return self.classes_[values.argmax(axis=1)]
 
-    @available_if(_estimator_has("predict_proba"))
+    @available_if(estimator_has("predict_proba"))
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Predict probabilities, averaged over views.
 
@@ -305,7 +296,7 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
         """
         return self._mean("predict_proba", X)
 
-    @available_if(_estimator_has("decision_function"))
+    @available_if(estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Compute decision values, averaged over views.
 
