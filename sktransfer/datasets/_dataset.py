@@ -23,14 +23,8 @@ def load_image_dataset(dataset: Any) -> Bunch:
     Returns
     -------
     Bunch
-        data : ndarray of shape (n_samples,) and dtype object
-            The images; paths for an ``ImageFolder``.
-        target : ndarray of shape (n_samples,) and dtype str
-            Class names. Numbers are replaced by the names in ``dataset.classes``, if it has any.
-        target_names : ndarray of shape (n_classes,) and dtype str
-            The class names, sorted.
-        DESCR : str
-            The number of images of each class.
+        As from :func:`load_image_folder`. `data` has the images, or the paths of an
+        ``ImageFolder``. Numbers of classes are replaced by the names in ``dataset.classes``.
 
     Raises
     ------

@@ -63,14 +63,8 @@ def make_shapes(
     Returns
     -------
     Bunch
-        data : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8
-            The images; with `folder`, their paths: ndarray of shape (n_samples,) and dtype object.
-        target : ndarray of shape (n_samples,) and dtype str
-            Class names.
-        target_names : ndarray of shape (n_classes,) and dtype str
-            The class names, sorted.
-        DESCR : str
-            The number of images of each class.
+        As from :func:`load_image_folder`. Without `folder`, `data` has the images: an ndarray of
+        shape (n_samples, image_size, image_size, 3) and dtype uint8.
 
     Examples
     --------
