@@ -21,10 +21,9 @@ from ._base import BaseHead
 class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     """Linear or multilayer classifier on embeddings, trained by gradient descent.
 
-    A plain scikit-learn classifier around a :class:`skorch.NeuralNetClassifier`. With default
-    parameters it is a multinomial logistic regression whose settings suit the embeddings of a
-    frozen backbone. Targets are two classes, more classes, or several labels per sample (an
-    indicator matrix).
+    A scikit-learn classifier around a :class:`skorch.NeuralNetClassifier`. With default parameters
+    it is a multinomial logistic regression whose settings suit embeddings. Targets are two or more
+    classes, or several labels per sample (an indicator matrix).
 
     Parameters
     ----------
@@ -141,12 +140,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     Notes
     -----
     Only the ratios of weights matter. The validation loss is weighted like the training loss, by
-    ``class_weight`` too; scorers count samples.
-
-    The state of a trained head, for pickle and the like, has the weights as arrays, the history and
-    the parameters, without ``callbacks``. The net is built again when it is needed: a head that was
-    trained on a GPU predicts on a machine without one. Ctrl-C ends training and keeps what has been
-    learned.
+    ``class_weight`` too; scorers count samples. A head that was trained on a GPU predicts on a
+    machine without one. Ctrl-C ends training and keeps what has been learned.
 
     References
     ----------

@@ -22,10 +22,9 @@ from ._classifier import HeadClassifier
 class HeadRegressor(RegressorMixin, BaseHead):
     """Linear or multilayer regressor on embeddings, trained by gradient descent.
 
-    A plain scikit-learn regressor around a :class:`skorch.NeuralNetRegressor`. It trains on targets
-    that are scaled to mean 0 and variance 1, and predicts them in their own units. With default
-    parameters it is a ridge regression whose settings suit the embeddings of a frozen backbone.
-    Targets are one number or several numbers per sample.
+    A scikit-learn regressor around a :class:`skorch.NeuralNetRegressor`. It scales targets, one or
+    several numbers per sample, to mean 0 and variance 1, and predicts them in their own units. With
+    default parameters it is a ridge regression whose settings suit embeddings.
 
     Parameters
     ----------
