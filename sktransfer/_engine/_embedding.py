@@ -1,9 +1,8 @@
 """`embed_images`, the one function that embeds.
 
-On a CPU a task is a handful of images: one thread of the shared pool reads, decodes, resizes and
-embeds them. One task runs per core, so decoding and inference overlap without any exchange between
-threads. On an accelerator the pool only decodes, one batch ahead. Workers of joblib, where the user
-has some, do the same with chunks of the images; only the calling process uses the cache.
+On a CPU one thread of the shared pool reads, decodes, resizes and embeds a handful of images, so
+decoding and inference overlap. On an accelerator the pool only decodes, one batch ahead. Workers of
+joblib do the same with chunks of the images; only the calling process uses the cache.
 """
 
 import os
@@ -182,8 +181,7 @@ def _run_here(network):
 def _run_on_workers(n_workers, job, images, digests, work, batch_size):
     """Yield (key, row or UnreadableImageError) from joblib's workers, which embed chunks of images.
 
-    Paths that a worker does not see are sent as bytes. A killed worker costs the chunks that its
-    backend loses.
+    Paths that a worker does not see are sent as bytes.
     """
     packed = dumps(job)
     name, as_bytes, n_deaths = blake2b(packed).digest(), False, 0
@@ -281,10 +279,7 @@ def _run_on_cpu(runner, job, images, digests, work, batch_size):
 
 
 def _handfuls(work, rows, most, n_tasks):
-    """Yield what one thread takes at a time: whole passes, and fewer of them towards the end.
-
-    Small portions at the end let all threads finish at about the same time.
-    """
+    """Yield what a thread takes: whole passes, fewer towards the end, so that all end together."""
     left = sum(len(wanted) for _, wanted in work)
     handful, size = [], 0
     for item in work:
@@ -316,10 +311,7 @@ def _split(frames):
 
 
 def _stack(frames, rows, *, pinned=False):
-    """Return a uint8 batch of full size; rows without an image are black and not used.
-
-    The channels come last in memory, as they do in images, so copying rearranges nothing.
-    """
+    """Return a uint8 batch of full size, with the channels last in memory as in images."""
     if rows == 1 and not pinned:
         return frames[0][None]
     import torch

@@ -23,12 +23,9 @@ _runners, _inherited = LRU(_MAX_RUNNERS), []
 
 @after_fork_in_child
 def _forget_runners():
-    """Forget all runners in a forked child, which lacks their threads.
-
-    The old runners stay referenced, because OpenVINO would wait for these threads in a destructor.
-    """
+    """Forget all runners in a forked child, which lacks their threads."""
     global _runners
-    _inherited.append(_runners)
+    _inherited.append(_runners)  # a destructor of OpenVINO would wait for these threads
     _runners = LRU(_MAX_RUNNERS)
 
 

@@ -9,8 +9,7 @@ from tqdm.auto import tqdm
 def progress_bar(name, total, *, unit="image", verbose=True):
     """Provide the ``progress`` argument of `embed_images`; None unless ``verbose``.
 
-    The bar of ``total`` rows does not appear if all of them are in the cache. Its rate excludes
-    cached rows and the time that loading or converting the network takes.
+    There is no bar if all rows are cached. Its rate excludes cached rows and loading the network.
     """
     bar = None
 

@@ -41,11 +41,7 @@ class Runtime:
 
 
 def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module=False):
-    """Return the `Runtime` for parameters of `ImageEmbedder`; refuse what this machine cannot do.
-
-    MissingExtraError says that OpenVINO is not installed, ValueError that the machine lacks the
-    device, or that device, precision and engine exclude each other.
-    """
+    """Return the `Runtime` for parameters of `ImageEmbedder`, or say what the machine lacks."""
     device = resolve_device(device)
     on_cpu = device == "cpu"
     if engine == "auto":

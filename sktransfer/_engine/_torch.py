@@ -54,8 +54,7 @@ class TorchRunner:
 def fold_batch_norm(network, image_size):
     """Return a copy with batch norms folded into the convolutions before them, where possible.
 
-    A forward pass shows which norm follows which convolution. Tracing with ``torch.fx`` is not an
-    option: it patches modules of the whole process while other threads run them.
+    `torch.fx` cannot find them: it patches modules of the whole process while other threads run.
     """
     folded = copy.deepcopy(network).eval()
     if not any(type(part) is nn.BatchNorm2d for part in folded.modules()):
@@ -77,10 +76,7 @@ def fold_batch_norm(network, image_size):
 
 
 def _convolutions_and_norms(network, pixels):
-    """Run a network; return the pairs (convolution, norm) that can be folded, and its output.
-
-    In a pair, only the norm uses the output of the convolution, and each runs exactly once.
-    """
+    """Return the pairs (convolution, norm) that can be folded, and the output of the network."""
     runs, takers = Counter(), defaultdict(list)
 
     def note(name, module, inputs, output):

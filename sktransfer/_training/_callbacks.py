@@ -29,11 +29,7 @@ class StopOnDivergence(Callback):
 
 
 class BestEpoch(Callback):
-    """Stop when a column of the history no longer improves, and restore the best weights.
-
-    ``state_`` has the best value (less is better), its epoch, its weights, and the number of epochs
-    that missed it since.
-    """
+    """Stop when a column of the history no longer improves, and restore the best weights."""
 
     def __init__(self, monitor, patience, tol):
         self.monitor, self.patience, self.tol = monitor, patience, tol
@@ -62,10 +58,7 @@ class BestEpoch(Callback):
 
 
 class Checkpoint(Callback):
-    """Write a checkpoint after each epoch, and resume from one that is unfinished.
-
-    ``seed`` is that of the first run, ``n_done`` the number of epochs that earlier runs completed.
-    """
+    """Write a checkpoint after each epoch, and resume from one that is unfinished."""
 
     def __init__(self, path, seed):
         self.path, self.seed, self.n_done = path, seed, 0

@@ -124,11 +124,7 @@ class Net(NeuralNet):
         return self
 
     def get_params_for_optimizer(self, prefix, named_parameters):
-        """Return the arguments of the optimizer: parameter groups with and without decay.
-
-        A weight decay that a group does not set itself applies to matrices only, not to biases
-        and the parameters of normalizations.
-        """
+        """Return the arguments of the optimizer; biases and normalizations have no weight decay."""
         trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
         (groups,), params = super().get_params_for_optimizer(prefix, trainable)
         if "weight_decay" not in params:  # LBFGS has none, and takes a single group

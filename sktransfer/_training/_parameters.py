@@ -43,10 +43,7 @@ def name_of(function):
 
 
 def check_arguments(function, given, name, ours=frozenset(), extra=frozenset()):
-    """Check that a class or function takes the arguments in a dict parameter called ``name``.
-
-    ``ours`` are arguments that the caller passes, ``extra`` are accepted besides.
-    """
+    """Check that a function takes the ``given`` arguments, or ``extra`` ones, but not ``ours``."""
     odd = [
         n
         for n, v in given.items()

@@ -28,11 +28,7 @@ class Samples(NamedTuple):
 
 
 class BatchDataset(Dataset):
-    """Base of datasets that are indexed by whole batches.
-
-    An item is a pair: a dictionary with the arguments of the module and ``"sample_weight"`` (or
-    None), and the targets.
-    """
+    """Base of datasets of batches: a dict with arguments and ``"sample_weight"``, and targets."""
 
     device = torch.device("cpu")
 
@@ -59,9 +55,8 @@ class EmbeddingDataset(BatchDataset):
 class Batches:
     """Iterate over the batches of a `BatchDataset`, in a new random order each time if ``shuffle``.
 
-    A ``DataLoader`` fetches and stacks single samples, which takes several times longer than
-    training a head on them. A last batch of one sample joins the batch before it, because batch
-    normalization cannot train on one sample.
+    A ``DataLoader`` stacks single samples, which takes several times longer than training a head.
+    Batch normalization cannot train on one sample, so a last one joins the batch before it.
     """
 
     def __init__(self, dataset, batch_size, shuffle=False):
@@ -104,10 +99,7 @@ def relative_weight(weight):
 
 
 def class_factors(class_weight, classes, codes, weight):
-    """Return the weight of each class, by which the weights of samples are multiplied.
-
-    "balanced" gives each class the same sum of weights.
-    """
+    """Return a factor for the weights of each class; "balanced" makes their sums equal."""
     if codes.ndim == 2:
         raise ValueError(
             "class_weight does not apply to several labels per sample. Set class_weight=None and "
@@ -128,10 +120,7 @@ def class_factors(class_weight, classes, codes, weight):
 
 
 def split_groups(group, strata, fraction, seed):
-    """Return the indices of two parts of the samples; the second has a fraction of the groups.
-
-    `strata` has the class of each sample, and each part gets every class. None does not stratify.
-    """
+    """Split samples into two parts with all strata; the second has a fraction of the groups."""
     _, first, group = np.unique(group, return_index=True, return_inverse=True)
     n, classes, sizes = len(first), [0], np.array([2])
     n_valid = int(np.ceil(fraction * n))

@@ -16,10 +16,7 @@ _SKORCH = {"step_every", "monitor", "event_name"}
 
 
 def make_schedule(schedule, params, *, lr, epochs, batches_per_epoch, monitor):
-    """Return the callback for a schedule given by name or as a torch class, or None for None.
-
-    "plateau" watches the column `monitor` of the history.
-    """
+    """Return the callback for a schedule given by name or as a torch class, or None for None."""
     if schedule is None:
         if params:
             raise ValueError(

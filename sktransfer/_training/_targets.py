@@ -1,8 +1,4 @@
-"""What is predicted: from targets to the numbers of a loss, and back from the outputs of a net.
-
-Everything that depends on the kind of target is here, so that another kind is another class with
-the same methods.
-"""
+"""What is predicted: from targets to the numbers of a loss, and back from the outputs of a net."""
 
 import numpy as np
 import torch
@@ -22,11 +18,7 @@ class WeightedLoss(nn.Module):
 
 
 class ClassificationLoss(WeightedLoss):
-    """Cross entropy of logits.
-
-    Evaluation leaves label smoothing out, so that validation losses of different settings can be
-    compared.
-    """
+    """Cross entropy of logits; label smoothing only in training, to compare validation losses."""
 
     def __init__(self, multilabel, label_smoothing):
         super().__init__()
@@ -137,10 +129,7 @@ class ClassTargets:
 
 
 class NumberTargets:
-    """One or several numbers per sample, which a net sees with mean 0 and variance 1.
-
-    ``mean`` and ``scale`` have a value for each output; ``ndim`` is that of the targets.
-    """
+    """One or several numbers per sample, which a net sees with mean 0 and variance 1."""
 
     classes = probabilities = None  # outputs are predictions
 

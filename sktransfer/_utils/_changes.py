@@ -7,7 +7,8 @@ from torch import nn
 
 from ._hashing import hash_value
 
-#: Minimum number of values of a tensor that are compared, if it has that many.
+#: Number of values of a tensor that are compared, for changes such as ``parameter.data -= ...``,
+#: which PyTorch does not count.
 _N_SAMPLED = 16
 
 #: Attributes of every module. The mode, ``training``, does not count either: a network is copied
@@ -18,11 +19,7 @@ _PLAIN = {type(None), bool, int, float, str}
 
 
 def tensors_state(module):
-    """Return a value that changes with the parameters and buffers of a module.
-
-    PyTorch counts in-place changes. A sample of the values reveals changes that it does not count,
-    such as ``parameter.data -= ...``.
-    """
+    """Return a value that changes with the parameters and buffers of a module."""
     state = []  # flat: thousands of small tuples would keep the garbage collector busy
     for part in module.modules():
         for group in (part._parameters, part._buffers):
@@ -33,14 +30,11 @@ def tensors_state(module):
 
 
 def module_state(module):
-    """Return a value that changes with the tensors and attributes of a module.
-
-    It equals no other value if the module contains something that cannot be compared.
-    """
+    """Return a value that changes with the tensors and attributes of a module."""
     try:
         return tensors_state(module), _attributes_state(module, set())
     except Exception:  # from the methods of any class
-        return object()
+        return object()  # equals no other value
 
 
 def classes_state(module):

@@ -12,11 +12,7 @@ def after_fork_in_child(function):
 
 
 def fork_safe_lock():
-    """Return a lock that is free at every fork, so that no child inherits it locked.
-
-    A fork waits for the lock. Use it for state that must not be copied half-changed, and hold it
-    only briefly.
-    """
+    """Return a lock for state that must not be copied half-changed; a fork waits for it."""
     lock = threading.Lock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(

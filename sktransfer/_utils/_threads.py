@@ -1,12 +1,8 @@
 """One pool of threads for the whole process, and single-threaded kernels.
 
-A network runs on several images at the same time, one thread per image, instead of on one batch
-with all threads. On CPUs this is faster, because operators have no barriers inside and activations
-stay in the processor's cache. It also overlaps decoding with inference, and results do not depend
-on the number of cores. The whole process shares the pool, so several callers together never use
-more threads than there are cores.
-
-A process that finds all embeddings in the cache needs no torch, so `import_torch` imports it late.
+A network runs on several images at a time, one thread per image, instead of on one batch with all
+threads. On CPUs this is faster, because operators have no barriers inside and activations stay in
+the processor's cache, and results do not depend on the number of cores.
 """
 
 import os
@@ -40,7 +36,7 @@ def _reset():
 
 
 def import_torch():
-    """Import and return torch, with torchvision."""
+    """Return torch, with torchvision; reading embeddings from the cache does without them."""
     with IMPORTING:
         import torch
         import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
@@ -54,11 +50,7 @@ def loaded_torch():
 
 
 def thread_share():
-    """Return the number of threads that this process may use.
-
-    This is the number of cores, or fewer if torch is limited: by joblib's workers through
-    ``OMP_NUM_THREADS``, or by users through ``torch.set_num_threads``.
-    """
+    """Return the number of cores, or fewer if ``OMP_NUM_THREADS`` or the user limits torch."""
     torch = loaded_torch()
     with _lock:
         if _callers:
@@ -122,10 +114,7 @@ def single_threaded_kernels():
 
 @contextmanager
 def usable_kernels():
-    """Make torch's kernels use one thread in a forked child.
-
-    A child does not have the threads of its parent's kernels and would wait for them forever.
-    """
+    """Use one thread in a forked child, which would wait forever for those of its parent."""
     if not _forked or import_torch().get_num_threads() == 1:
         yield
         return
@@ -135,11 +124,7 @@ def usable_kernels():
 
 @contextmanager
 def own_generators(devices=()):
-    """Give this thread exclusive use of torch's generators, and restore their state at the end.
-
-    The generators belong to the process. Other callers of this function wait. Threads that use the
-    generators without this function are not kept out.
-    """
+    """Restore torch's generators at the end, and let other callers of this function wait."""
     torch = import_torch()
     with _generators, torch.random.fork_rng(devices):
         yield

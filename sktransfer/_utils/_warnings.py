@@ -16,10 +16,7 @@ _lock = fork_safe_lock()
 
 
 def warn_user(message, category):
-    """Emit a warning at the user's line, whatever the number of wrappers in between.
-
-    In a worker's thread or process, this is the line where the worker starts.
-    """
+    """Emit a warning at the user's line, whatever the number of wrappers in between."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in _IN_BETWEEN:
         frame, level = frame.f_back, level + 1
@@ -30,9 +27,8 @@ def warn_user(message, category):
 def quiet(module=""):
     """Hide warnings from a module, a regular expression, in any number of threads.
 
-    `warnings.catch_warnings` replaces the filters of the whole process, so threads that overlap
-    would leave some behind. Here, the first thread to enter adds one filter and the last to leave
-    removes it.
+    The first to enter adds a filter and the last to leave removes it: threads that overlap would
+    leave filters of `warnings.catch_warnings` behind.
     """
     # The comment makes the filter differ from all others.
     pattern = f"(?#sktransfer){module}"

@@ -19,10 +19,7 @@ _checked = LRU(max_items=64)
 
 
 class Views:
-    """The views of each image: view 0 is the image, an `Augmentation` makes the others.
-
-    A view depends on the content of its image, the augmentation, the seed and its number only.
-    """
+    """The views of each image: view 0 is the image, an `Augmentation` makes the others."""
 
     def __init__(self, augmentation, n_views, seed):
         self.augmentation, self.n_views, self.seed = augmentation, n_views, seed
@@ -42,10 +39,7 @@ class Views:
         return digest.digest()
 
     def apply(self, pixels, image_digest, number):
-        """Turn the pixels of an image into those of a view, both uint8 of shape (3, H, W).
-
-        A transform that fails, or returns anything else, raises `UnreadableImageError`.
-        """
+        """Turn the pixels of an image into those of a view, both uint8 of shape (3, H, W)."""
         if number == 0:
             return pixels
         if self.augmentation.transform is not None:

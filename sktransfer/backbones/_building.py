@@ -29,11 +29,7 @@ class _SkipInitialization(TorchFunctionMode):
 
 
 class PooledTokens(nn.Module):
-    """Embeds images by the class token, by the mean of the patch tokens, or by both side by side.
-
-    ``encoder`` computes the tokens (n, n_prefix + n_patches, width): the class token first, then
-    registers, then patches.
-    """
+    """Embeds images by the class token, the first of n_prefix, or the mean of the patch tokens."""
 
     def __init__(self, encoder, pooling, n_prefix):
         super().__init__()

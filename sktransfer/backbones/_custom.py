@@ -67,8 +67,7 @@ def _frozen_copy(module):
 def _identify(module, image_size):
     """Return the fingerprint and the width of a module.
 
-    The fingerprint consists of a digest of the tensors and attributes, and of a coarse summary of
-    what the module computes: another `forward` under the same class name gives another output.
+    A coarse summary of the output tells another `forward` under the same class name apart.
     """
     state = module_state(module)
     known_state, digest, name = _digests.get(module, (None, None, None))
@@ -82,11 +81,7 @@ def _identify(module, image_size):
 
 @usable_kernels()
 def _digest(module, state):
-    """Return a digest of the module, and a name for what it cannot cover.
-
-    A lambda or an open file, for example, has no digest. Copies that contain the same object have
-    the same name; nothing is shared with any other module.
-    """
+    """Return a digest of the module, and a name for what has none, such as a lambda."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     parts = []
     for path, part in module.named_modules(remove_duplicate=False):

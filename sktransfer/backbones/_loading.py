@@ -1,7 +1,4 @@
-"""Loading networks, once per process.
-
-Functions import torch: a process that finds all embeddings in the cache loads no network.
-"""
+"""Loading networks, once per process."""
 
 from __future__ import annotations
 
@@ -86,11 +83,7 @@ def warn_if_random(spec):
 
 
 def shared_network(spec):
-    """Return the network that all threads of the process share, without a warning.
-
-    Never change it: a network whose tensors changed would give wrong embeddings under the right
-    fingerprint, and is refused.
-    """
+    """Return the network that the whole process shares; a changed one is refused."""
     with IMPORTING:
         from .._utils._changes import tensors_state
     _check_fingerprint(spec)

@@ -79,10 +79,7 @@ def load(spec):
 
 
 def _rename(network, state):
-    """Give the tensors timm's names: both files list them in the same order, the classifier last.
-
-    The tests compare kinds and shapes, and check that each network recognizes a photograph.
-    """
+    """Give tensors timm's names: both files list them in the same order, the classifier last."""
     return dict(zip(network.state_dict(), state.values(), strict=False))
 
 

@@ -78,10 +78,7 @@ def fingerprint(spec):
 
 
 def _location(architecture):
-    """Return where timm's weights are, with the commit on the Hugging Face Hub if it is known.
-
-    The weights in the Hub's cache count, and what the Hub offers now if they are not there.
-    """
+    """Return where timm's weights are, with the commit in the Hub's cache or on the Hub."""
     configuration = _configuration(architecture)
     repository = configuration.hf_hub_id
     if not repository:

@@ -145,11 +145,7 @@ def _rename(state):
 
 
 def fit_state(network, state, dropped, what):
-    """Load ``state`` into ``network``; every tensor of the network must be there and fit.
-
-    ``dropped`` are the prefixes of tensors whose layers were removed from the network; ``what``
-    begins the error messages.
-    """
+    """Load ``state``, without tensors of ``dropped`` layers; each of the network must be there."""
     kept = OrderedDict((k, v) for k, v in state.items() if not k.startswith(dropped))
     own = network.state_dict()
     kept._metadata = getattr(state, "_metadata", {"": own._metadata.get("", {})})
@@ -206,13 +202,10 @@ def _listed(names, most=8):
 
 
 def check_finite(network, name):
-    """Refuse NaN, infinity and huge values, which not every engine would report.
-
-    Of the buffers only the statistics of normalization layers count: others, such as attention
-    masks, may contain infinity.
-    """
+    """Refuse NaN, infinity and huge values, which not every engine would report."""
     import torch
 
+    # Other buffers, such as attention masks, may contain infinity.
     statistics = ("running_mean", "running_var")
     buffers = [item for item in network.named_buffers() if item[0].endswith(statistics)]
     dense = [p for p in network.parameters() if p.ndim > 1 and p.layout is torch.strided]

@@ -22,9 +22,7 @@ _exposed = set()
 def resolve_cache_root(cache):
     """Return the absolute path that the parameter ``cache`` of an estimator stands for.
 
-    True is the directory that the environment variable ``SKTRANSFER_HOME`` names, or else the
-    user's cache directory. The result is None for None and False, and, with a `CacheWarning`, for
-    a path that no directory can have.
+    The result is None for no cache and, with a `CacheWarning`, for a path that cannot be used.
     """
     if cache is None or cache is False:
         return None

@@ -24,10 +24,7 @@ def list_some(things):
 
 
 def make_bunch(title, data, labels, label_names=None, **others):
-    """Return a bunch of images and class names, with a description that counts them.
-
-    With ``label_names``, `labels` is an indicator matrix with a column for each.
-    """
+    """Return a bunch of images and class names, or an indicator matrix of ``label_names``."""
     lines, names = [f"{title}\n"], None
     if labels is None:
         lines.append(f"{len(data)} images, without labels")

@@ -262,10 +262,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
         return self._net
 
     def __getstate__(self):
-        """Return parameters, arrays, and values that JSON has; networks become arrays.
-
-        The callbacks of a trained head stay out.
-        """
+        """Return parameters without callbacks, arrays, and values that JSON has."""
         state = {**super().__getstate__()}
         state.pop("_net", None)
         module = state.pop("_module", None)
@@ -427,10 +424,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
 
 
 def _dataset(samples, net):
-    """Return samples as tensors, on the device if they fit there with ease.
-
-    Scaling, which is the same in each epoch, is applied to them once.
-    """
+    """Return samples as tensors, scaled once, and on the device if they fit there with ease."""
     X = net.module_.scale_(torch.tensor(samples.X))
     weight = relative_weight(samples.weight)
     tensors = [X, torch.from_numpy(samples.y), weight if weight is None else torch.tensor(weight)]

@@ -1,7 +1,4 @@
-"""Decoding one image of any kind to pixels.
-
-Functions import torch: a process that finds all embeddings in the cache decodes nothing.
-"""
+"""Decoding one image of any kind to pixels."""
 
 from __future__ import annotations
 

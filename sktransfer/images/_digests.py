@@ -15,12 +15,7 @@ _DIGEST_SIZE = 20
 
 
 def digest_image(image):
-    """Return 20 bytes of BLAKE2b over the content of an image of any kind.
-
-    A path and its bytes have the same digest, that of the encoded bytes. Any other image is
-    digested by its pixels and what they mean: shape and dtype; of a Pillow image mode, size,
-    palette and orientation.
-    """
+    """Return 20 bytes of BLAKE2b over encoded bytes, or over pixels and what they mean."""
     try:
         image = unwrap(image)
         if is_path(image):

@@ -25,12 +25,9 @@ def _reset():
 
 
 def load_image(image):
-    """Make a Pillow image read its file.
-
-    An image that failed once fails again: Pillow would return what it decoded until then.
-    """
+    """Make a Pillow image read its file."""
     with _load_lock:
-        if _failed.get(id(image)) is image:
+        if _failed.get(id(image)) is image:  # Pillow would return what it decoded until then
             raise OSError("broken data stream when reading the image earlier")
         try:
             image.load()

@@ -5,12 +5,10 @@ from ._containers import MAX_PIXELS
 
 
 def fit_to_network(pixels, preprocessing):
-    """Resize a decoded image and crop its center, as a network expects it.
+    """Resize a decoded image and crop its center, or squash it without a `resize_size`.
 
-    This is torchvision's ``ImageClassification`` preset up to normalization, on uint8, for the
-    `image_size`, `resize_size` and `interpolation` of a `Preprocessing`. Without a `resize_size`,
-    the whole image is resized to a square. The result has the strides of ``channels_last`` and
-    does not depend on the number of threads.
+    This is torchvision's ``ImageClassification`` preset up to normalization, on uint8. The result
+    has the strides of ``channels_last``.
     """
     import torch
     from torch.nn.functional import interpolate

@@ -76,10 +76,7 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
 
 
 def _parts_of(estimator):
-    """Return copies of a model's networks, their input shape and the license of the backbone.
-
-    The networks are marked as trainable or frozen.
-    """
+    """Return copies of a model's networks, trainable or frozen, their input shape and a license."""
     if isinstance(estimator, ImageEmbedder):
         spec = resolve_spec(estimator)
         size = spec.preprocessing.image_size
