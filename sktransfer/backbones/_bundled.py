@@ -73,35 +73,14 @@ def _file(name, weights):
 
 
 def _preprocessing(name, file):
-    """Read the preprocessing from the header of the weights file.
-
-    A file without a header, such as a ``.pth``, uses that of the bundled file.
-    """
-    for source in (file, _file(name, None)):
-        preprocessing = _read_preprocessing(source, file_digest(source))
-        if preprocessing is not None:
-            return preprocessing
-    raise WeightsError(f"The header of {str(source)!r} is missing.\nHint: reinstall sktransfer.")
-
-
-@lru_cache(maxsize=256)
-def _read_preprocessing(file, digest):
-    """Read the header, once for each content of the file."""
-    if file.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            header = opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"The weights file {str(file)!r} is damaged: {error}.") from error
+    """Read the preprocessing from the header of a weights file, or else of the bundled one."""
+    header = _read_header(file, file_digest(file))
     if "image_size" not in header:
-        return None
+        file = _file(name, None)
+        header = _read_header(file, file_digest(file))
     try:
-        channels = {
-            key: tuple(float(number) for number in re.findall(r"[-+.\deE]+", header[key]))
-            for key in ("mean", "std")
-            if key in header
-        }
+        given = {name: header[name] for name in ("mean", "std") if name in header}
+        channels = {n: tuple(map(float, re.findall(r"[-+.\deE]+", v))) for n, v in given.items()}
         return Preprocessing(
             int(header["image_size"]),
             int(header["resize_size"]) if header.get("resize_size") else None,
@@ -113,3 +92,15 @@ def _read_preprocessing(file, digest):
             f"The header of {str(file)!r} describes no valid preprocessing: {error} The header is "
             f"{header}."
         ) from error
+
+
+@lru_cache(maxsize=256)
+def _read_header(file, digest):
+    """Read the header, once for each content of the file."""
+    if file.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"The weights file {str(file)!r} is damaged: {error}.") from error
