@@ -8,9 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "_embedding": ["embed_images"],
+        "_embedding": ["embed_images", "progress_bar"],
         "_networks": ["Network", "PixelNetwork", "frozen_network"],
-        "_progress": ["progress_bar"],
         "_runtime": ["Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"],
         "_torch": ["TORCH_DTYPES", "NormalizedNetwork"],
     },

@@ -10,7 +10,7 @@ import pickle
 from collections import defaultdict
 from concurrent.futures import CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
@@ -19,24 +19,13 @@ from queue import SimpleQueue
 import joblib
 import numpy as np
 from joblib.externals.loky.cloudpickle_wrapper import dumps
+from tqdm.auto import tqdm
 
 from .._utils._lru import LRU
-from .._utils._threads import (
-    inside_worker,
-    shared_pool,
-    single_threaded_kernels,
-    thread_share,
-)
+from .._utils._threads import inside_worker, shared_pool, single_threaded_kernels, thread_share
 from ..cache import EmbeddingCache
 from ..exceptions import UnreadableImageError
-from ..images import (
-    MAX_PIXELS,
-    decode_image,
-    digest_images,
-    fit_to_network,
-    image_name,
-    read_file,
-)
+from ..images import MAX_PIXELS, decode_image, digest_images, fit_to_network, image_name, read_file
 
 #: Maximum number of views that a thread takes at a time. With a small network, passing them to a
 #: thread one by one takes longer than the network.
@@ -149,6 +138,31 @@ def embed_images(
     if views is not None:
         rows = rows.reshape(len(images), n_views, network.n_features)
     return rows, dict(sorted(failures.items()))
+
+
+@contextmanager
+def progress_bar(name, total, *, unit="image", verbose=True):
+    """Provide the ``progress`` argument of `embed_images`; None unless ``verbose``.
+
+    There is no bar if all rows are cached. Its rate excludes cached rows and loading the network.
+    """
+    bar = None
+
+    def progress(n):
+        nonlocal bar
+        if bar is None:
+            if n < total:
+                bar = tqdm(total=total, initial=n, desc=name, unit=unit)
+        elif n == 0:
+            bar.unpause()  # the network is ready: time counts from now
+        else:
+            bar.update(n)
+
+    try:
+        yield progress if verbose else None
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _fill(rows, missing, keys, found):
