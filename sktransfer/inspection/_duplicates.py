@@ -91,8 +91,14 @@ def find_duplicates(
     table = pandas.DataFrame(same).query("first != second")
     if threshold > 0 and len(originals) > 2:
         embeddings = embed(embedder, [images[row] for row in originals])
-        first, second, distance = _near_pairs(embeddings, threshold)
-        near = {"first": originals[first], "second": originals[second], "distance": distance}
+        readable = np.flatnonzero(~np.isnan(embeddings).any(axis=1))
+        search = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(readable) - 1), metric="cosine")
+        distances, neighbors = search.fit(embeddings[readable]).kneighbors()
+        scale = np.sqrt(distances[:, -1:] * distances[neighbors, -1])
+        distances = distances / np.maximum(scale, np.finfo(embeddings.dtype).eps)
+        at, rank = np.nonzero(distances <= threshold)
+        first, second = originals[np.sort(readable[[at, neighbors[at, rank]]], axis=0)]
+        near = {"first": first, "second": second, "distance": distances[at, rank].astype(float)}
         near = pandas.DataFrame({**near, "exact": False}).drop_duplicates(["first", "second"])
         table = pandas.concat([table, near]).sort_values("distance", kind="stable")
     table = table.reset_index(drop=True)
@@ -106,15 +112,3 @@ def find_duplicates(
     graph = coo_array((np.ones(len(table)), tuple(pairs)), shape=(len(images), len(images)))
     groups = connected_components(graph, directed=False)[1].astype(int)
     return Bunch(pairs=table, groups=groups)
-
-
-def _near_pairs(embeddings, threshold):
-    """Return the rows and the relative distances of near duplicates, some of them twice."""
-    readable = np.flatnonzero(~np.isnan(embeddings).any(axis=1))
-    search = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(readable) - 1), metric="cosine")
-    distances, neighbors = search.fit(embeddings[readable]).kneighbors()
-    scale = np.sqrt(distances[:, -1:] * distances[neighbors, -1])
-    distances = distances / np.maximum(scale, np.finfo(embeddings.dtype).eps)
-    at, rank = np.nonzero(distances <= threshold)
-    first, second = np.sort(readable[[at, neighbors[at, rank]]], axis=0)
-    return first, second, distances[at, rank].astype(float)
