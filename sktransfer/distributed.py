@@ -23,7 +23,7 @@ from ._utils._sklearn import Interval, StrOptions, checked
 from ._utils._threads import thread_share
 from ._utils._typing import FilePath, Images
 from .cache import EmbeddingCache, cache_info, resolve_cache_root
-from .embedder import ImageEmbedder, network_of, run_embedder
+from .embedder import ImageEmbedder, network_of, returns_rows, run_embedder
 from .exceptions import ImageReadError
 from .images import check_images, digest_images, image_name, image_problems
 
@@ -297,7 +297,7 @@ def _check_room(folder, root, network, n_images, itemsize):
 
 def check_rows(embedder):
     """Return an embedder that gives one row for each image; refuse others."""
-    if embedder.n_views != 1 or embedder.n_test_views not in (None, 1):
+    if not returns_rows(embedder):
         raise ValueError(
             f"The embedder has n_views={embedder.n_views} and n_test_views="
             f"{embedder.n_test_views}; expected 1, for one embedding per image."

@@ -23,11 +23,7 @@ from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
 from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
-from .exceptions import (
-    FingerprintMismatchError,
-    ImageReadError,
-    ImageReadWarning,
-)
+from .exceptions import FingerprintMismatchError, ImageReadError, ImageReadWarning
 from .images import MAX_PIXELS, check_images, image_problems
 
 if TYPE_CHECKING:
@@ -50,9 +46,9 @@ def resolve_spec(embedder):
     return spec
 
 
-def _returns_rows(self):
+def returns_rows(embedder):
     """Whether `transform` and `fit_transform` return two dimensions."""
-    return self.n_views == 1 and self.n_test_views in (None, 1)
+    return embedder.n_views == 1 and embedder.n_test_views in (None, 1)
 
 
 def network_of(embedder):
@@ -279,7 +275,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
                 self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
             if self.augmentation is not None:
                 views.resolve_augmentation(self.augmentation)
-            if not _returns_rows(self):
+            if not returns_rows(self):
                 views.check_augmentation(
                     self._views(self.n_views).augmentation, images, self.max_pixels
                 )
@@ -380,9 +376,9 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         ImageEmbedder
             This embedder.
         """
-        return super().set_output(transform=transform) if _returns_rows(self) else self
+        return super().set_output(transform=transform) if returns_rows(self) else self
 
-    @available_if(_returns_rows)
+    @available_if(returns_rows)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns of an embedding after the backbone; not available with several views.
 
