@@ -79,22 +79,19 @@ def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
 class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator):
     """Turn images into the embeddings of a frozen pretrained network.
 
-    An embedding is the input of the network's last layer. `fit` learns nothing from the images: it
-    checks the parameters and resolves the backbone. `transform` computes each embedding once and
-    caches it, so that folds, candidates of a search, clones, parallel workers and later runs read
-    it from the cache.
+    An embedding is the input of the network's last layer. `fit` learns nothing. Each embedding is
+    computed once: folds, candidates of a search, clones, parallel workers and later runs read it
+    from the cache.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="tiny_mobilenet"
-        Name of the network, see :func:`sktransfer.list_backbones`: ``"resnet50"`` and all others
-        of torchvision, ``"timm:NAME"`` (extra ``timm``), or ``"tiny_mobilenet"`` and
-        ``"tiny_resnet"``, whose weights come with the package. Or a custom module that maps
-        normalized float32 images of shape (n, 3, S, S) to embeddings of shape (n, n_features).
+        Name of the network, see :func:`sktransfer.list_backbones`, such as ``"resnet50"``, or
+        ``"timm:NAME"`` (extra ``timm``). Or a custom module that maps normalized float32 images of
+        shape (n, 3, S, S) to embeddings of shape (n, n_features).
     weights : str, path-like or None, default="DEFAULT"
         ``"DEFAULT"`` for the best official weights, a name such as ``"IMAGENET1K_V1"``, a ``.pth``
-        or ``.safetensors`` file, or None for random initialization (emits
-        `RandomWeightsWarning`).
+        or ``.safetensors`` file, or None for random initialization.
     image_size : int or None, default=None
         Side of the network's square input in pixels; None uses that of the weights. A vision
         transformer takes multiples of its patch size.
@@ -119,9 +116,9 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         Seed of the views. An int gives the same views in every fit, so that cached ones are used
         again; otherwise each `fit` draws new views.
     batch_size : int or None, default=None
-        Images in progress at a time. On a CPU it limits memory, and how much work a killed process
-        has to repeat; results do not depend on it; None is 32 for each core, at least 64. On a GPU
-        it is the size of a forward pass; None is 64. At most 65,536.
+        Images in progress at a time, at most 65,536. On a CPU it limits memory, and what a killed
+        process has to repeat; None is 32 for each core, at least 64. On a GPU it is the size of a
+        forward pass; None is 64.
     device : str or torch.device, default="auto"
         ``"auto"`` (CUDA, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``,
         ``"mps"``. MPS is untested.
@@ -138,9 +135,8 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         What happens to unreadable images, once all others are embedded: an error that names each
         of them, or rows of NaN and a warning.
     decoding : {"fast", "exact"}, default="fast"
-        ``"fast"`` decodes a large JPEG, such as a photograph of a phone, at 1/2, 1/4 or 1/8 of its
-        size, as long as it stays at least twice as large as the network needs. ``"exact"`` decodes
-        all pixels, which takes about twice as long.
+        ``"fast"`` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, as long as it stays at least
+        twice as large as the network needs. ``"exact"`` decodes all pixels.
     max_pixels : int, default=100_000_000
         Images with more pixels (height x width) are refused before they are decoded. Cached
         embeddings are returned without decoding.
@@ -316,8 +312,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         Raises
         ------
         ImageReadError
-            If images cannot be read and `on_error` is ``"raise"``; all others are embedded and
-            cached first.
+            If images cannot be read and `on_error` is ``"raise"``; all others are cached first.
         FingerprintMismatchError
             If the weights differ from those of `fit`.
         WeightsError

@@ -11,8 +11,7 @@ def load_image_dataset(dataset: Any) -> Bunch:
     """List the images and labels of a PyTorch dataset of pairs ``(image, label)``.
 
     An ``ImageFolder`` gives its paths, and nothing is decoded. Any other dataset is read once, and
-    its images are kept in memory. Create it without ``transform``: an embedder resizes and
-    normalizes images itself.
+    its images are kept in memory. Create it without ``transform``.
 
     Parameters
     ----------

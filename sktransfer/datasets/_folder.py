@@ -27,8 +27,7 @@ def load_image_folder(
     """List the images of a folder that contains one folder for each class.
 
     Nothing is decoded. Classes and, within them, images are sorted; folders inside a class folder
-    are searched as well. Files and folders whose name begins with a dot are ignored, and so are
-    files with other extensions.
+    are searched as well. Files and folders whose name begins with a dot are ignored.
 
     Parameters
     ----------

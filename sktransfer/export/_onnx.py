@@ -58,7 +58,6 @@ def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     have a column for each. The output of a regressor is ``prediction`` of shape (n, n_outputs).
     Numbers are float32, whatever `precision` is.
 
-    torch converts networks and the heads of this package, skl2onnx the estimators of scikit-learn.
     A conversion by skl2onnx is refused if it predicts random rows differently from scikit-learn, by
     more than 1e-4. An average over views is refused too: set the embedder's `n_test_views` to 1.
 

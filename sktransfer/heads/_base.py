@@ -135,8 +135,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
             Non-negative weights. Samples of weight zero are left out.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample, such as the image that samples are views of. A group stays on
-            one side of the validation split, and counts as one sample, its first one, when
-            ``weight_decay="auto"`` leaves samples out.
+            one side of the validation split, and ``weight_decay="auto"`` uses one sample of it.
         X_val : array-like of shape (n_val, n_features), default=None
             Embeddings to validate on after each epoch.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None

@@ -38,10 +38,9 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation after each dense layer.
     scaling : {"global", "feature"} or None, default="global"
-        How features are scaled. "global" centers each feature and divides all of them by one
-        number, so that their variance is one on average: features that hardly vary stay small.
-        "feature" divides each feature by its standard deviation, which suits columns in different
-        units. None uses features as they are.
+        "global" centers each feature and divides all of them by one number: features that hardly
+        vary stay small. "feature" divides each feature by its standard deviation, which suits
+        columns in different units. None uses features as they are.
     module : callable, default=None
         A custom network: a :class:`torch.nn.Module` class, or a function that returns a module,
         called with ``n_features``, ``n_outputs`` and ``module_params``. It takes scaled features
@@ -59,12 +58,11 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         linear head; for any other head 0.004, or 0.001 with ``early_stopping``.
     weight_decay : float or "auto", default="auto"
         Weight decay of the optimizer: the factor of an L2 penalty on the weights or, with
-        "adamw", the fraction (times ``lr``) by which each step shrinks them. Biases and the
-        parameters of batch normalization are not decayed. For a linear head, "auto" chooses the
-        penalty under which ridge regression on up to 1,000 samples has the best leave-one-out
-        accuracy, multiplied by the curvature of the loss at equal probabilities,
-        (1 - 1 / n_classes) / n_classes. For any other head "auto" is 0.0001, and with "adamw"
-        0.01.
+        "adamw", the fraction (times ``lr``) by which each step shrinks them. Biases and batch
+        normalizations are not decayed. For a linear head, "auto" is the penalty under which ridge
+        regression on up to 1,000 samples has the best leave-one-out accuracy, times the curvature
+        of the loss at equal probabilities, (1 - 1 / n_classes) / n_classes. For any other head
+        "auto" is 0.0001, and with "adamw" 0.01.
     lr_schedule : {"cosine", "warmup_cosine", "one_cycle", "step", "exponential", "plateau"}, \
             class or None, default="cosine"
         How the learning rate changes during ``fit``; a class is one of
@@ -86,8 +84,7 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         if ``fit`` is given ``X_val`` and ``y_val``.
     scoring : str, default="loss"
         What early stopping watches: "loss", or the name of a scikit-learn scorer such as
-        "accuracy", "balanced_accuracy" or "f1_macro". The history records it as
-        ``valid_<scoring>``.
+        "accuracy" or "f1_macro". The history records it as ``valid_<scoring>``.
     n_iter_no_change : int, default=10
         Early stopping waits this many epochs for an improvement.
     tol : float, default=0.0001

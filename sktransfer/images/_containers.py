@@ -46,10 +46,10 @@ def check_images(X: Images) -> list:
     Parameters
     ----------
     X : list, tuple, ndarray, torch.Tensor, Series, one-column DataFrame, or another sequence
-        The images: a sequence of images of any kind, such as a column of a Hugging Face dataset or
-        a PyTorch dataset of images; an object or string array of shape ``(n,)`` or ``(n, 1)``; a
-        column or a one-column table of pandas, polars or pyarrow; an array of shape ``(n, H, W)``
-        or ``(n, H, W, C)``; or a tensor of shape ``(n, C, H, W)``.
+        A sequence of images of any kind, such as a Hugging Face column or a PyTorch dataset; an
+        object or string array of shape ``(n,)`` or ``(n, 1)``; a column or a one-column table of
+        pandas, polars or pyarrow; an array of shape ``(n, H, W)`` or ``(n, H, W, C)``; or a tensor
+        of shape ``(n, C, H, W)``.
 
     Returns
     -------

@@ -50,9 +50,8 @@ def decode_image(
     """Decode one image to upright RGB.
 
     EXIF orientation is applied. Gray, palette and CMYK become RGB; 16 bits are scaled to 8; alpha
-    is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its first frame. Gray
-    and RGB JPEG files are decoded by torchvision, all others by Pillow; the pixels are the same.
-    HEIC, which phones write, needs the extra ``heic``.
+    is dropped, as ``PIL.Image.Image.convert("RGB")`` does; an animation gives its first frame. HEIC
+    needs the extra ``heic``.
 
     Parameters
     ----------
@@ -74,8 +73,7 @@ def decode_image(
     Raises
     ------
     UnreadableImageError
-        If the image cannot be read; the message is the reason. Broken or hostile images raise no
-        other error and emit no warning.
+        If the image cannot be read; the message is the reason.
     TypeError, ValueError
         If another argument is wrong.
 

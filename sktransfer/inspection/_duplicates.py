@@ -33,10 +33,9 @@ def find_duplicates(
     """Find images that occur more than once, and pairs that leak from one split to another.
 
     Exact duplicates have the same content. Near duplicates are re-encoded, resized, mirrored or
-    slightly cropped copies, or photographs of one scene. Their distance is relative to their
-    neighborhoods, as in [1]_: the cosine distance of their embeddings, divided by the geometric
-    mean of the cosine distances from each of them to its 10th neighbor. It is about 1 for unrelated
-    images, on any data set and with any backbone.
+    slightly cropped copies, or photographs of one scene. Their distance is relative, as in [1]_:
+    the cosine distance of their embeddings, divided by the geometric mean of the cosine distances
+    from each of them to its 10th neighbor. It is about 1 for unrelated images.
 
     Parameters
     ----------
@@ -58,8 +57,7 @@ def find_duplicates(
             ``second_path`` and, with `splits`, ``crosses``: whether the two are in different
             splits. Exact duplicates are listed with the first of them only.
         groups : ndarray of shape (n_samples,) and dtype int
-            Number of the group of each image; images that are connected by pairs share one. Pass
-            it as `groups` to :class:`~sklearn.model_selection.StratifiedGroupKFold`.
+            Number of the group of each image; images that are connected by pairs share one.
 
     Notes
     -----

@@ -41,9 +41,8 @@ def find_label_issues(
     cv : int, cross-validation generator or iterable, default=5
         See :func:`~sklearn.model_selection.cross_val_predict`.
     groups : array-like of shape (n_samples,) or None, default=None
-        Groups that stay together in a split, such as ``find_duplicates(X).groups``: the copy of a
-        wrongly labeled image would confirm the label. An int `cv` then stands for
-        :class:`~sklearn.model_selection.StratifiedGroupKFold`.
+        Groups that stay together in a split, such as ``find_duplicates(X).groups``. An int `cv`
+        then stands for :class:`~sklearn.model_selection.StratifiedGroupKFold`.
     n_jobs : int or None, default=None
         Number of splits that are worked on at a time.
 

@@ -20,8 +20,7 @@ class PredictionGridDisplay(ImageGridDisplay):
     """Grid of images with their true, predicted and next most probable classes.
 
     Create it with :meth:`from_estimator` or :meth:`from_predictions`. Captions are blue if the
-    prediction is right and orange if it is wrong. An image that cannot be read is an empty cell
-    with the reason. Parameters and attributes are those of
+    prediction is right and orange if it is wrong. Parameters and attributes are those of
     :class:`~sktransfer.inspection.ImageGridDisplay`.
 
     See Also

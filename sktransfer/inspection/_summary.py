@@ -25,9 +25,8 @@ def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
     Parameters
     ----------
     estimator : ImageEmbedder, HeadClassifier, HeadRegressor, FineTuneClassifier or Pipeline
-        The fitted model; an :class:`~sktransfer.ImageEmbedder` may be unfitted. A pipeline must
-        consist of an embedder and a :class:`~sktransfer.HeadClassifier`, as
-        :func:`~sktransfer.make_transfer_pipeline` returns it.
+        The fitted model; an :class:`~sktransfer.ImageEmbedder` may be unfitted. A pipeline
+        consists of an embedder and a head of ours.
     batch_size : int, default=1
         Number of images that shapes and memory refer to.
     depth : int, default=3
