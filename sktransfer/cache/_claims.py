@@ -104,8 +104,7 @@ class StripeLocks:
     def __init__(self, directory):
         self.directory = directory
         self._held = {}  # {stripe: lock}
-        self._claimed = {}  # {key: stripe}
-        self._n_claimed = {}  # {stripe: number of keys}
+        self._claimed = {}  # {stripe: keys that are not settled}
 
     def try_lock(self, stripe):
         """Lock a stripe if it is free; return whether it was."""
@@ -120,19 +119,16 @@ class StripeLocks:
 
     def claim(self, stripe, keys):
         """Hold a stripe until all of these keys are settled."""
-        self._claimed.update(dict.fromkeys(keys, stripe))
-        self._n_claimed[stripe] = len(keys)
-        if not keys:
-            self._held.pop(stripe).release()
+        self._claimed[stripe] = set(keys)
+        self.settle(())
 
     def settle(self, keys):
         """Release each stripe whose claimed keys are all settled."""
-        for key in keys:
-            stripe = self._claimed.pop(key, None)
-            if stripe is not None:
-                self._n_claimed[stripe] -= 1
-                if not self._n_claimed[stripe]:
-                    self._held.pop(stripe).release()
+        for stripe, left in list(self._claimed.items()):
+            left.difference_update(keys)
+            if not left:
+                del self._claimed[stripe]
+                self._held.pop(stripe).release()
 
     def release_all(self):
         self._claimed.clear()
