@@ -15,11 +15,6 @@ _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 _CONTAINERS = ("features", "blocks", "layers", "stages", "encoder")
 
 
-class _GlobalMean(nn.Module):
-    def forward(self, features):
-        return features.mean([2, 3])
-
-
 @checked(network=[nn.Module])
 def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Cut a backbone into its stages, from the images to the embedding.
@@ -107,7 +102,6 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
 #: Modules for what a network computes between its submodules.
 _STEPS = {
     "|flatten": nn.Flatten,
-    "|mean": _GlobalMean,
     "|pool": lambda: nn.AdaptiveAvgPool2d(1),
     "|relu": nn.ReLU,
 }
@@ -120,13 +114,13 @@ _FAMILIES = {
     models.ConvNeXt: "features.* avgpool classifier |flatten",
     models.DenseNet: "features/* |relu |pool |flatten classifier",
     models.EfficientNet: "features.* avgpool |flatten classifier",
-    models.MNASNet: "layers.* |mean classifier",
+    models.MNASNet: "layers.* |pool |flatten classifier",
     models.MaxVit: "stem blocks.* classifier",
     models.MobileNetV2: "features.* |pool |flatten classifier",
     models.MobileNetV3: "features.* avgpool |flatten classifier",
     models.RegNet: "stem trunk_output.* avgpool |flatten fc",
     models.ResNet: "conv1+bn1+relu+maxpool layer1 layer2 layer3 layer4 avgpool |flatten fc",
-    models.ShuffleNetV2: "conv1+maxpool stage2 stage3 stage4 conv5 |mean fc",
+    models.ShuffleNetV2: "conv1+maxpool stage2 stage3 stage4 conv5 |pool |flatten fc",
     models.SqueezeNet: "features.* classifier |flatten",
     models.SwinTransformer: "features.* norm permute avgpool flatten head",
     models.VGG: "features/* avgpool |flatten classifier",
