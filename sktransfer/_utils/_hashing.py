@@ -35,22 +35,18 @@ class _Hasher(NumpyHasher):
         if isinstance(obj, torch.Tensor):
             data = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             super().save((type(obj).__qualname__, str(obj.dtype), tuple(obj.shape), data))
+        elif isinstance(obj, nn.Module) and id(obj) in self._open:
+            super().save(("cycle", len(self._open) - self._open.index(id(obj))))
         elif isinstance(obj, nn.Module):
-            self._save_module(obj)
+            self._open.append(id(obj))
+            settings = {name: held for name, held in vars(obj).items() if name not in _INTERNAL}
+            super().save((type(obj), settings))
+            self._open.pop()
         elif isinstance(obj, FunctionType) and "<" in obj.__qualname__:
             # It may use variables of an outer function.
             raise pickle.PicklingError(f"{obj.__qualname__} cannot be imported by name")
         else:
             super().save(obj)
-
-    def _save_module(self, module):
-        if id(module) in self._open:
-            super().save(("cycle", len(self._open) - self._open.index(id(module))))
-            return
-        self._open.append(id(module))
-        settings = {name: held for name, held in vars(module).items() if name not in _INTERNAL}
-        super().save((type(module), settings))
-        self._open.pop()
 
     def memoize(self, obj):
         # Equal tuples have the same hash, whether or not they are the same object.
