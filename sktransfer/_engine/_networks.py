@@ -61,12 +61,8 @@ class Network:
     def description(self):
         return f"{self.name} {self.details}"
 
-    def __call__(self, pixels):
-        """Return rows, on the device, for uint8 (runtime.rows, 3, S, S)."""
-        return self.runner()(pixels)
-
     def runner(self):
-        """Return what runs the network; it is built and loaded if necessary."""
+        """Return what makes rows, on the device, from uint8 (runtime.rows, 3, S, S)."""
         n_threads = thread_share() if self.runtime.engine == "openvino" else 1
         key = self.key, self.runtime.device, n_threads
         # In a forked child, kernels with more than one thread would crash.
@@ -104,11 +100,8 @@ class PixelNetwork:
         self.n_features = 3 * preprocessing.image_size**2
         self.key = f"pixels|{preprocessing.key()}"
 
-    def __call__(self, pixels):
-        return pixels.flatten(1)
-
     def runner(self):
-        return self
+        return lambda pixels: pixels.flatten(1)
 
 
 def frozen_network(spec, runtime, cache=None):
