@@ -53,9 +53,9 @@ def returns_rows(embedder):
 
 def network_of(embedder):
     """Return the network of a fitted embedder; warn if its weights are random."""
-    spec, runtime = embedder._resolve_fitted()
+    spec = embedder._fitted_spec()
     warn_if_random(spec)
-    return frozen_network(spec, runtime, resolve_cache_root(embedder.cache))
+    return frozen_network(spec, embedder._runtime(spec), resolve_cache_root(embedder.cache))
 
 
 def run_embedder(embedder, images, n_views=1, *, digests=None, progress=None):
@@ -260,7 +260,8 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         """
         images = check_images(X)
         with self._fit_task(images, y):
-            spec, _ = self._resolve()
+            spec = resolve_spec(self)
+            self._runtime(spec)  # refuses what this machine cannot do
             self.n_features_in_ = 1  # one column of images
             self.fingerprint_ = spec.fingerprint
             self.n_features_out_ = spec.n_features
@@ -355,8 +356,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         >>> embedder.network_()(torch.zeros(1, 3, 160, 160)).shape
         torch.Size([1, 576])
         """
-        check_is_fitted(self)
-        return load_backbone(self._resolve_fitted()[0])
+        return load_backbone(self._fitted_spec())
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container that `transform` and `fit_transform` return.
@@ -401,27 +401,24 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     def _name(self):
         return self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
 
-    def _resolve(self):
-        """What the parameters stand for on this machine."""
-        spec = resolve_spec(self)
-        runtime = resolve_runtime(
+    def _runtime(self, spec):
+        return resolve_runtime(
             self.device,
             self.precision,
             self.engine,
             batch_size=self.batch_size,
             custom_module=spec.module is not None,
         )
-        return spec, runtime
 
-    def _resolve_fitted(self):
-        """The same, with the weights of `fit`."""
-        spec, runtime = self._resolve()
+    def _fitted_spec(self):
+        check_is_fitted(self)
+        spec = resolve_spec(self)
         if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
                 f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
                 f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
             )
-        return spec, runtime
+        return spec
 
     def _views(self, n_views):
         if self.augmentation is None:
