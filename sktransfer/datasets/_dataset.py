@@ -30,10 +30,6 @@ def load_image_dataset(dataset: Any) -> Bunch:
     TypeError
         If the dataset has no length, or an element is no pair.
 
-    See Also
-    --------
-    load_image_folder : Load images from class folders.
-
     Examples
     --------
     >>> from sktransfer.datasets import load_image_dataset, make_shapes
