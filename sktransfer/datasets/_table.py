@@ -72,19 +72,13 @@ def load_image_csv(
     Returns
     -------
     Bunch
-        data : ndarray of shape (n_samples,) and dtype object
-            Paths as `str`, relative if `image_dir` is relative.
-        target : ndarray of shape (n_samples,) and dtype str, or None
-            Class names; None without labels. For several labels per image, an indicator matrix of
-            shape (n_samples, n_labels) and dtype int.
-        target_names : ndarray of shape (n_classes,) and dtype str, or None
-            The class names, sorted; None without labels. For several labels per image, the names
-            of the columns of `target`: `label_columns`, or the sorted labels of the whole table,
-            whatever rows `where` keeps.
+        As from :func:`load_image_folder`; `target` and `target_names` are None without labels. For
+        several labels per image, `target` is an indicator matrix of shape (n_samples, n_labels) and
+        dtype int, with the columns `target_names`: `label_columns`, or the sorted labels of the
+        whole table, whatever rows `where` keeps. In addition:
+
         ids : ndarray of shape (n_samples,) and dtype object
             The cells of `image_column`.
-        DESCR : str
-            The number of images of each class.
 
     Raises
     ------
@@ -93,10 +87,6 @@ def load_image_csv(
     ValueError
         If a column is missing, an id appears twice, a cell is empty or not what is expected, or no
         row is left.
-
-    See Also
-    --------
-    load_image_folder : Load images from class folders.
 
     Examples
     --------
