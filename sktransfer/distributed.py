@@ -36,8 +36,10 @@ __all__ = ["EmbedBatch", "write_embeddings"]
 class EmbedBatch:
     """Add a column of embeddings to a batch: one callable for Ray, Dask, Spark and `datasets`.
 
-    The object is small and can be pickled. A process loads the network when it first embeds, and
-    chooses device and engine.
+    A batch is a dict of columns, a :class:`pandas.DataFrame`, or a table or record batch of
+    pyarrow. An embedding is an array of float32 or None, or in pyarrow a list of fixed size or
+    null. The object is small and can be pickled. A process loads the network when it first embeds,
+    and chooses device and engine.
 
     Parameters
     ----------
@@ -49,8 +51,8 @@ class EmbedBatch:
     output : str, default="embedding"
         Column for the embeddings; one of this name is replaced.
     on_error : {"null", "raise"}, default="null"
-        Whether the embedding of an unreadable image is null, or an error names these images once
-        the others are embedded.
+        Whether the embedding of an unreadable image is null, or an `ImageReadError` names these
+        images once the others are embedded.
 
     See Also
     --------
@@ -83,24 +85,7 @@ class EmbedBatch:
         self.column, self.output, self.on_error = column, output, on_error
 
     def __call__(self, batch: Any) -> Any:
-        """Return the batch with a column of embeddings.
-
-        Parameters
-        ----------
-        batch : dict of columns, pandas.DataFrame, pyarrow.Table or pyarrow.RecordBatch
-            The batch; it stays as it is.
-
-        Returns
-        -------
-        dict, pandas.DataFrame, pyarrow.Table or pyarrow.RecordBatch
-            Of the same kind. In a dict and a frame, an embedding is an array of float32 or None; in
-            a table, a list of fixed size or null.
-
-        Raises
-        ------
-        ImageReadError
-            If images cannot be read and `on_error` is ``"raise"``.
-        """
+        """Return a copy of the batch with a column of embeddings."""
         is_mapping, is_arrow = isinstance(batch, Mapping), hasattr(batch, "append_column")
         if not (is_mapping or is_arrow or hasattr(batch, "assign")):
             raise TypeError(

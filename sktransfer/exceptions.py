@@ -54,12 +54,7 @@ class ImageReadError(SktransferError, ValueError):
     errors : list of ImageProblem
         Every image that failed, in the order of ``X``.
     advice : str
-        What to do next; ends the message.
-
-    Attributes
-    ----------
-    errors, advice : list of ImageProblem, str
-        As given.
+        What to do next; ends the message. Both are attributes.
     """
 
     #: How many images the message lists; it only counts the others.
