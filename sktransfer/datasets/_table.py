@@ -205,14 +205,12 @@ def _check_columns(path, found, wanted):
         if column in found:
             continue
         hint = ""
-        same = [name for name in found if name.strip().lower() == str(column).strip().lower()]
-        delimiters = [
-            mark for mark in (",", ";", "\t", "|") if len(found) == 1 and mark in found[0]
-        ]
+        names = {name.strip().lower(): name for name in found}
+        delimiters = [mark for mark in ",;\t|" if len(found) == 1 and mark in found[0]]
         if delimiters:
             hint = f" Hint: the table seems to need delimiter={delimiters[0]!r}."
-        elif close := same or difflib.get_close_matches(str(column), found, n=1):
-            hint = f" Did you mean {close[0]!r}?"
+        elif close := difflib.get_close_matches(str(column).strip().lower(), names, n=1):
+            hint = f" Did you mean {names[close[0]]!r}?"
         raise ValueError(f"{path} has no column {column!r}; its columns are {found}.{hint}")
 
 
