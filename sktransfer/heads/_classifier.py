@@ -226,7 +226,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         return tags
 
     def _clean(self, y, name):
-        return clean_labels(y, name)
+        y = clean_labels(y, name)
+        return y if y is None or y.shape[1:] != (1,) else column_or_1d(y, warn=True)
 
     def _learn(self, y, weight):
         targets = ClassTargets.learn(y, weight)
@@ -238,7 +239,3 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
 
     def _loss(self):
         return ClassificationLoss(self._targets().multilabel, self.label_smoothing)
-
-    def _check_data(self, *args, **kwargs):
-        X, y, weight = super()._check_data(*args, **kwargs)
-        return X, column_or_1d(y, warn=True) if y.shape[1:] == (1,) else y, weight
