@@ -1,6 +1,7 @@
 """The one place that checks a device."""
 
 import sys
+from contextlib import suppress
 from glob import glob
 
 from ._threads import import_torch, loaded_torch
@@ -23,16 +24,12 @@ def resolve_device(device):
     }
     if str(device) == "auto":
         return next(name for name, number in n_devices.items() if number)
-    try:
+    parsed = None
+    with suppress(RuntimeError, TypeError):
         parsed = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    if parsed is None or parsed.type not in n_devices:
         raise ValueError(
-            f'device={device!r} is not a device that PyTorch knows. Pass "auto", "cpu", "cuda", '
-            '"cuda:1" or "mps".'
-        ) from error
-    if parsed.type not in n_devices:
-        raise ValueError(
-            f'device="{parsed}" is not supported. Pass "auto", "cpu", "cuda", "cuda:1" or "mps".'
+            f'device={device!r} is not supported. Pass "auto", "cpu", "cuda", "cuda:1" or "mps".'
         )
     if (parsed.index or 0) >= n_devices[parsed.type]:
         raise ValueError(

@@ -36,7 +36,7 @@ def test_impossible_widths(blobs, hidden_units):
         ({"callbacks": ["a"]}, "callbacks contains 'a', which is not a skorch callback"),
         ({"callbacks": [("a", 1)]}, "which is not a skorch callback"),
         ({"callbacks": [int]}, "which is not a skorch callback"),
-        ({"device": "meta"}, 'device="meta" is not supported'),
+        ({"device": "meta"}, "device='meta' is not supported"),
         ({"max_epochs": 10**30}, "max_epochs"),
         ({"lr_schedule": print}, "neither a name nor a class of torch.optim.lr_scheduler"),
         ({"lr_schedule_params": {"step_every": "week"}}, 'step_every must be "epoch" or "batch"'),
