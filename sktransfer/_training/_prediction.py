@@ -1,4 +1,4 @@
-"""Predictions from logits, for all classifiers that a net trains."""
+"""Predictions from the outputs of a net, for all estimators that it trains."""
 
 from typing import Any
 
@@ -8,8 +8,28 @@ import torch
 from .._utils._threads import usable_kernels
 
 
-class PredictsByLogits:
-    """Mixin for classifiers with ``_logits(X)`` and ``_targets()``."""
+class Predicts:
+    """Mixin for estimators with ``_logits(X)`` and ``_targets()``."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class, every label more probable than not, or numbers.
+
+        Parameters
+        ----------
+        X : array-like
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, an indicator matrix, or numbers (float64) in the units of the targets.
+        """
+        logits = self._logits(X)
+        return self._targets().decide(logits)
+
+
+class PredictsByLogits(Predicts):
+    """The same for classifiers, with probabilities."""
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits.
@@ -43,19 +63,3 @@ class PredictsByLogits:
         logits = torch.from_numpy(self._logits(X))
         with usable_kernels():
             return self._targets().probabilities(logits).numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class, or every label that is more probable than not.
-
-        Parameters
-        ----------
-        X : array-like
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator matrix.
-        """
-        logits = self._logits(X)
-        return self._targets().decide(logits)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import RegressorMixin
 
+from .._training._prediction import Predicts
 from .._training._targets import NumberTargets, RegressionLoss
 from .._utils._docs import parameters_like
 from .._utils._sklearn import StrOptions, fit_context
@@ -19,7 +20,7 @@ from ._classifier import HeadClassifier
 
 @parameters_like(HeadClassifier)
 @dataclass(kw_only=True, repr=False, eq=False)
-class HeadRegressor(RegressorMixin, BaseHead):
+class HeadRegressor(Predicts, RegressorMixin, BaseHead):
     """Linear or multilayer regressor on embeddings, trained by gradient descent.
 
     A scikit-learn regressor around a :class:`skorch.NeuralNetRegressor`. It scales targets, one or
@@ -115,22 +116,6 @@ class HeadRegressor(RegressorMixin, BaseHead):
             call.
         """
         return self._partial_fit(X, y, sample_weight, self._learn)
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return predictions.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Embeddings.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
-            In the units of the training targets.
-        """
-        outputs = self._logits(X)
-        return self._targets().decide(outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
