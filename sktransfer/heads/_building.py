@@ -1,7 +1,6 @@
 """From the parameters of a head to a net that is ready to train."""
 
 import inspect
-from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 
@@ -43,12 +42,10 @@ STRUCTURE = (
 SMALL_STEP = 100_000_000
 
 
-@contextmanager
 def kernels_for(n_samples, module):
-    """Use one thread for small training steps, and all threads for large ones."""
+    """Return a context with one thread for small training steps, and all threads for large ones."""
     work = n_samples * sum(parameter.numel() for parameter in module.parameters())
-    with single_threaded_kernels() if work < SMALL_STEP else usable_kernels():
-        yield
+    return single_threaded_kernels() if work < SMALL_STEP else usable_kernels()
 
 
 def check_structure(head, built_with):
