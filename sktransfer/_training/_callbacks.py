@@ -74,10 +74,10 @@ class Checkpoint(Callback):
         net.module_.load_state_dict(state["module"])
         net.optimizer_.load_state_dict(state["optimizer"])
         net.scaler_.load_state_dict(state["scaler"])
-        for schedule, saved in zip(_schedules(net), state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
+        for schedule, saved in zip(_of_kind(LRScheduler, net), state["schedules"], strict=True):
+            schedule.lr_scheduler_.load_state_dict(saved)
         net.history.extend({"batches": [], **row} for row in state["history"])
-        for best in _best_epochs(net):
+        for best in _of_kind(BestEpoch, net):
             best.state_ = state["best"]
             net.stop_ = best.state_["misses"] >= best.patience
 
@@ -85,9 +85,9 @@ class Checkpoint(Callback):
         state = {
             "optimizer": net.optimizer_.state_dict(),
             "scaler": net.scaler_.state_dict(),
-            "schedules": [schedule.state_dict() for schedule in _schedules(net)],
+            "schedules": [s.lr_scheduler_.state_dict() for s in _of_kind(LRScheduler, net)],
         }
-        for best in _best_epochs(net):
+        for best in _of_kind(BestEpoch, net):
             state["best"] = best.state_
         self._write(net, finished=False, **state)
 
@@ -156,10 +156,5 @@ class Progress(Callback):
         self.bar_.close()
 
 
-def _schedules(net):
-    callbacks = [callback for _, callback in net.callbacks_]
-    return [c.lr_scheduler_ for c in callbacks if isinstance(c, LRScheduler)]
-
-
-def _best_epochs(net):
-    return [callback for _, callback in net.callbacks_ if isinstance(callback, BestEpoch)]
+def _of_kind(kind, net):
+    return [callback for _, callback in net.callbacks_ if isinstance(callback, kind)]
