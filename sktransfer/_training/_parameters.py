@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from numbers import Integral, Real
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,21 +19,19 @@ LARGEST = 1e100
 _SETTINGS = Real, str, tuple, list, Callable, type(None)
 
 #: Parameters that mean the same everywhere.
-CONSTRAINTS = MappingProxyType(
-    {
-        "max_epochs": [Interval(Integral, 1, MAX_EPOCHS, closed="both")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "scoring": [StrOptions({"loss", *get_scorer_names()})],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "callbacks": [list, tuple, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-)
+CONSTRAINTS = {
+    "max_epochs": [Interval(Integral, 1, MAX_EPOCHS, closed="both")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "scoring": [StrOptions({"loss", *get_scorer_names()})],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "callbacks": [list, tuple, None],
+    "device": [str, torch.device],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 
 
 def name_of(function):
