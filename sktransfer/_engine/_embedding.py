@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 
 import joblib
@@ -168,9 +168,10 @@ def progress_bar(name, total, *, unit="image", verbose=True):
 def _fill(rows, missing, keys, found):
     """Fill in rows that were found, and return how many."""
     indices = [missing.pop(key) for key in keys]
-    for same, row in zip(indices, found, strict=True):
-        rows[same] = row
-    return sum(map(len, indices))
+    counts = list(map(len, indices))
+    if counts:
+        rows[list(chain.from_iterable(indices))] = np.repeat(found, counts, axis=0)
+    return sum(counts)
 
 
 def _n_workers():

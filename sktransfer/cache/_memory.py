@@ -45,25 +45,25 @@ class RowMemory:
             out[here] = rows[found[here]]
         return np.flatnonzero(found < 0).tolist()
 
-    def put_many(self, path, keys, rows):
-        """Keep copies of rows."""
-        path, limit = os.fspath(path), memory_limit()
+    def put_many(self, path, keys, rows, n_expected=0):
+        """Keep copies of rows; more are expected to follow, for which there should be room."""
+        path, limit, n_row_bytes = os.fspath(path), memory_limit(), rows[0].nbytes + _OVERHEAD
         with self._lock:
-            known, _ = self._use(path)
-            new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-            n_bytes = sum(row.nbytes + _OVERHEAD for row in new.values())
+            places, kept = self._use(path)
+            new = {key: index for index, key in enumerate(keys) if key not in places}
+            n_bytes = len(new) * n_row_bytes
             while self.n_bytes and self.n_bytes + n_bytes > limit:
                 self._drop(next(iter(self._caches)))
             if not new or n_bytes > limit:
                 return
             places, kept = self._use(path)
             start, stop = len(places), len(places) + len(new)
-            if stop > len(kept):
-                like = next(iter(new.values()))
-                grown = np.empty((2 * stop, len(like)), like.dtype)
+            if stop > len(kept):  # memory that nothing was written to costs nothing
+                room = max(2 * stop, min(start + n_expected, limit // n_row_bytes))
+                grown = np.empty((room, rows.shape[1]), rows.dtype)
                 grown[:start] = kept[:start] if start else 0
                 kept = grown
-            kept[start:stop] = list(new.values())
+            kept[start:stop] = rows if len(new) == len(rows) else rows[list(new.values())]
             places.update(zip(new, range(start, stop), strict=True))
             self._caches[path] = places, kept
             self.n_bytes += n_bytes

@@ -29,6 +29,7 @@ _CREATE_TABLE = (
     "CREATE TABLE IF NOT EXISTS rows "
     "(digest BLOB PRIMARY KEY, row BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
+_SELECT_RANGE = "SELECT * FROM rows WHERE rowid > ? AND rowid <= ?"
 _INSERT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
 
 #: Rows per SQL statement. Other processes wait at most as long as one statement takes.
@@ -85,17 +86,26 @@ class EmbeddingCache:
 
     def read(self, keys):
         """Yield (keys, rows) of what is on disk, some hundred rows at a time."""
-        if self.root is None:
+        if not self.readable:
             return
         warn_if_exposed(self.root)
-        keys = list(keys)
-        for start in range(0, len(keys), _CHUNK):
-            if self.readable and (found := self._read_chunk(keys[start : start + _CHUNK])):
-                rows = np.frombuffer(b"".join(found.values()), self.dtype)
-                rows = rows.reshape(-1, self.n_features)
-                memory.put_many(self.path, found, rows)
-                memory.count(self.path, hits=len(rows))
-                yield list(found), rows
+        keys, n_bytes = dict.fromkeys(keys), self.n_features * self.dtype.itemsize
+        try:
+            for found in self._chunks(keys):
+                good = {row[0]: row[1] for row in found if _is_intact(*row)}
+                good = {key: row for key, row in good.items() if len(row) == n_bytes}
+                if n_damaged := len(found) - len(good):
+                    detail = f"{n_damaged} rows have wrong checksums; they are computed again"
+                    warn_once(self.path, Trouble("unusable", detail))
+                if good:
+                    rows = np.frombuffer(b"".join(good.values()), self.dtype)
+                    rows = rows.reshape(-1, self.n_features)
+                    memory.put_many(self.path, good, rows, len(keys))
+                    memory.count(self.path, hits=len(rows))
+                    yield list(good), rows
+        except Trouble as trouble:
+            self.readable = False
+            self.stop_writing(trouble)
 
     def claim(self, keys, n_rows=None):
         """Divide the work with other processes, so that each row is computed once.
@@ -123,7 +133,8 @@ class EmbeddingCache:
         if self.root is None or not settled:
             return
         rows = {key: row for key, row in settled.items() if row is not None}
-        memory.put_many(self.path, rows, rows.values())
+        if rows:
+            memory.put_many(self.path, rows, np.array(list(rows.values())))
         memory.count(self.path, misses=len(settled))
         if rows and self.writable:
             sealed = [
@@ -141,20 +152,17 @@ class EmbeddingCache:
         self.writable = False
         warn_once(self.path, trouble)
 
-    def _read_chunk(self, keys):
-        try:
-            found = self._database.read(*_select("digest, row, checksum", keys))
-        except Trouble as trouble:
-            self.readable = False
-            self.stop_writing(trouble)
-            return {}
-        n_bytes = self.n_features * self.dtype.itemsize
-        good = {row[0]: row[1] for row in found if _is_intact(*row) and len(row[1]) == n_bytes}
-        if len(good) < len(found):
-            n_damaged = len(found) - len(good)
-            detail = f"{n_damaged} rows have wrong checksums; they are computed again"
-            warn_once(self.path, Trouble("unusable", detail))
-        return good
+    def _chunks(self, keys):
+        """Yield the rows of keys that are on disk; one pass reads more than half a file faster."""
+        read, ordered = self._database.read, list(keys)
+        last = sum(number for (number,) in read("SELECT ifnull(max(rowid), 0) FROM rows"))
+        if 2 * len(keys) > last:
+            for start in range(0, last, _CHUNK):
+                rows = read(_SELECT_RANGE, (start, start + _CHUNK))
+                yield [row for row in rows if row[0] in keys]
+        else:
+            for start in range(0, len(keys), _CHUNK):
+                yield read(*_select("*", ordered[start : start + _CHUNK]))
 
     def _check_room(self, n_bytes):
         directory = self.path.parent

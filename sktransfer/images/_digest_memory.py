@@ -130,20 +130,19 @@ def _recall(files, known, database):
         entry[1] if (entry := known.get(path)) and entry[0] == stamp else None
         for path, stamp in files
     ]
-    new = [index for index, (_, stamp) in enumerate(files) if stamp and digests[index] is None]
-    keys = [_key_of(files[index][0]) for index in new]
-    rows = {}
+    new = {i: _key_of(path) for i, (path, stamp) in enumerate(files) if stamp and not digests[i]}
+    rows, keys = {}, sorted(new.values())  # neighbors are on the same page of the file
     try:
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             sql = f"SELECT * FROM paths WHERE path IN ({','.join('?' * len(chunk))})"
-            # A damaged row is ignored.
-            rows |= {row[0]: row for row in database.read(sql, chunk) if row == _sealed(*row[:3])}
+            rows |= {row[0]: row for row in database.read(sql, chunk) if type(row[2]) is bytes}
     except Trouble as trouble:
         warn_once(database.path, trouble)
-    for index, key in zip(new, keys, strict=True):
-        if key in rows and rows[key][1] == str(files[index][1]):
-            digests[index] = rows[key][2]
+    for index, key in new.items():
+        # A damaged row is ignored.
+        if (row := rows.get(key)) and row == _sealed(key, str(files[index][1]), row[2]):
+            digests[index] = row[2]
     _remember([(*files[index], digests[index]) for index in new if digests[index]], known)
     return digests
 
@@ -184,4 +183,4 @@ def _key_of(path):
 
 def _sealed(key, stamp, digest):
     """Return a row of the database, with its checksum."""
-    return key, stamp, digest, zlib.crc32(repr((key, stamp, digest)).encode())
+    return key, stamp, digest, zlib.crc32(key + stamp.encode() + digest)

@@ -275,3 +275,13 @@ def test_memory_knows_which_cache_a_row_is_from():
     assert remembered.copy_into(found, "s", ["a", "b"]) == []
     assert found.all()
     assert remembered.copy_into(found, "t", ["a", "b"]) == [0, 1]
+
+
+@pytest.mark.parametrize("n_wanted", [3, 1100, 1190])
+def test_few_and_most_rows_of_a_large_file(cache, n_wanted):
+    embed(cache, range(1200), batch_size=1200)
+    memory.forget(cache.path)
+    numbers = [*reversed(range(1195, 1205)), *range(n_wanted), 2, 2]
+    rows, _, network = embed(cache, numbers)
+    assert sorted(network.computed) == list(range(1200, 1205))
+    np.testing.assert_array_equal(rows, rows_of(numbers))
