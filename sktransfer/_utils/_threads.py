@@ -36,10 +36,9 @@ def _reset():
 
 
 def import_torch():
-    """Return torch, with torchvision; reading embeddings from the cache does without them."""
+    """Return torch; reading embeddings from the cache does without it."""
     with IMPORTING:
         import torch
-        import torchvision  # noqa: F401  (registers the decoders in torch.ops.image)
     return torch
 
 

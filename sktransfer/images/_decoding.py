@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from .._utils._fork import IMPORTING
 from .._utils._threads import import_torch, usable_kernels
 from ..exceptions import UnreadableImageError
 from ._containers import MAX_PIXELS, as_pixel_array, is_path, unwrap
@@ -131,19 +133,27 @@ def _decode_encoded(data, max_pixels, min_side):
                 f"{header.format} is a drawing; save it as PNG and pass that"
             )
         _check_size(*header.size, max_pixels)
-        pixels, decode_jpeg = None, getattr(torch.ops.image, "decode_jpeg", None)
+        pixels = None
         # MPO is Pillow's name for a JPEG of several images, as phones write them. Only JPEG: on
         # damaged PNG files torchvision's decoder ends the process, and for WebP it is not faster.
         is_jpeg = header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB")
         if is_jpeg and min_side and min(header.size) >= 2 * min_side:
             header.draft(None, (min_side, min_side))  # libjpeg computes fewer frequencies
-        elif is_jpeg and decode_jpeg:
+        elif is_jpeg and (decode_jpeg := _torchvision_decoder()):
             with suppress(RuntimeError):  # Pillow can decode it, or say what is wrong
                 encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 pixels = decode_jpeg(encoded, _RGB_MODE)
         if pixels is None:
             pixels = _to_rgb_tensor(_pillow_pixels(header))
         return _upright(pixels, header)
+
+
+@cache
+def _torchvision_decoder():
+    """Import torchvision, which registers its decoders, and return the one for JPEG, or None."""
+    with IMPORTING:
+        import torchvision  # noqa: F401
+    return getattr(import_torch().ops.image, "decode_jpeg", None)
 
 
 def _check_size(width, height, max_pixels):
