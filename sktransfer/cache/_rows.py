@@ -39,20 +39,9 @@ _CHUNK = 500
 class EmbeddingCache:
     """Rows by key, in memory and in one file on disk: a context manager for one call.
 
-    If the disk fails, one warning is emitted, and this call continues without the disk.
-
-    Parameters
-    ----------
-    root : pathlib.Path or None
-        Directory of the cache, see `resolve_cache_root`. None caches nothing, not even in memory.
-    key : str
-        Everything that a row depends on besides its own key.
-    n_features : int
-        Length of a row.
-    description : str
-        One line for people. Its first word is the name by which `clear_cache` finds the file.
-    dtype : data-type, default=float32
-        Type of the rows.
+    If the disk fails, one warning is emitted, and this call continues without the disk. A ``root``
+    of None caches nothing, not even in memory. ``key`` is everything that a row depends on besides
+    its own key; `clear_cache` finds the file by the first word of ``description``.
     """
 
     def __init__(self, root, key, n_features, *, description, dtype=np.float32):
@@ -110,19 +99,9 @@ class EmbeddingCache:
     def claim(self, keys, n_rows=None):
         """Divide the work with other processes, so that each row is computed once.
 
-        Parameters
-        ----------
-        keys : dict of bytes to bytes
-            Keys of the missing rows. Those with the same value are claimed together.
-        n_rows : int or None, default=None
-            Roughly how many rows to claim at a time; None claims all at once.
-
-        Yields
-        ------
-        found : (list of bytes, ndarray)
-            Keys and rows that other processes have computed in the meantime.
-        claimed : list of bytes
-            Keys that only the caller computes, and must `write` before it asks for more.
+        Yields keys and rows that others have computed in the meantime, and the keys that only the
+        caller computes, and must `write` before it asks for more: about ``n_rows``, or all. Of the
+        dict ``keys``, those with the same value are claimed together.
         """
         if self.root is None:
             return [(([], []), list(keys))]

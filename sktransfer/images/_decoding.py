@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -139,21 +138,16 @@ def _decode_encoded(data, max_pixels, min_side):
         is_jpeg = header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB")
         if is_jpeg and min_side and min(header.size) >= 2 * min_side:
             header.draft(None, (min_side, min_side))  # libjpeg computes fewer frequencies
-        elif is_jpeg and (decode_jpeg := _torchvision_decoder()):
-            with suppress(RuntimeError):  # Pillow can decode it, or say what is wrong
+        elif is_jpeg:
+            with IMPORTING:
+                import torchvision  # noqa: F401  (registers its decoders)
+            # Without this decoder, and for damaged files: Pillow decodes, or says what is wrong.
+            with suppress(RuntimeError, AttributeError):
                 encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                pixels = decode_jpeg(encoded, _RGB_MODE)
+                pixels = torch.ops.image.decode_jpeg(encoded, _RGB_MODE)
         if pixels is None:
             pixels = _to_rgb_tensor(_pillow_pixels(header))
         return _upright(pixels, header)
-
-
-@cache
-def _torchvision_decoder():
-    """Import torchvision, which registers its decoders, and return the one for JPEG, or None."""
-    with IMPORTING:
-        import torchvision  # noqa: F401
-    return getattr(import_torch().ops.image, "decode_jpeg", None)
 
 
 def _check_size(width, height, max_pixels):
