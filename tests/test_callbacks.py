@@ -95,7 +95,7 @@ def test_scores_are_monitored_in_each_epoch(rows):
 def test_fine_tuning_and_views(rows):
     shapes, recorder = make_shapes(16, image_size=32, random_state=0), Recorder()
     FineTuneClassifier(
-        image_size=32, max_epochs=2, trainable_stages=1, early_stopping=False, random_state=0
+        image_size=32, max_epochs=2, trainable_stages=1, tuned_fraction=1, random_state=0
     ).set_callbacks(recorder).fit(shapes.data, shapes.target)
     assert recorder.ended[-1] == "FineTuneClassifier fit"
     assert sum(path.endswith("epoch") for path in recorder.ended) == 2

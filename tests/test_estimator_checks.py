@@ -28,8 +28,8 @@ ESTIMATORS = {
     "views in a pipeline": make_transfer_pipeline(augmentation="flip", n_views=2, **SMALL),
     "regression": make_transfer_pipeline(head=HeadRegressor(max_epochs=2), **SMALL),
     "stack": make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
-    "tuned": FineTuneClassifier("tiny_mobilenet", trainable_stages=1, max_epochs=1, **SMALL),
-    "not tuned": FineTuneClassifier("tiny_mobilenet", trainable_stages=0, **SMALL),
+    "tuned": FineTuneClassifier(trainable_stages=1, tuned_fraction=1, max_epochs=1, **SMALL),
+    "not tuned": FineTuneClassifier(trainable_stages=0, **SMALL),
 }
 
 

@@ -56,7 +56,8 @@ def test_the_state_of_a_fitted_estimator_is_plain(name):
 
 
 def test_only_parameters_hold_modules():
-    model = FineTuneClassifier(tiny_net(), trainable_stages=1, max_epochs=1, cache=None)
+    params = {"trainable_stages": 1, "tuned_fraction": 1, "max_epochs": 1, "cache": None}
+    model = FineTuneClassifier(tiny_net(), **params)
     found = list(walk(pickle.loads(pickle.dumps(model.fit(X, Y)))))
     assert all(
         isinstance(value, nn.Module) and path.endswith("['backbone']") for path, value in found

@@ -15,7 +15,7 @@ from sktransfer import (
 
 
 def tuned(**params):
-    params = {"max_epochs": 1, "cache": None, "random_state": 0, **params}
+    params = {"max_epochs": 1, "tuned_fraction": 0.5, "cache": None, "random_state": 0, **params}
     return FineTuneClassifier("tiny_mobilenet", image_size=32, engine="torch", **params)
 
 

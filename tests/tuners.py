@@ -35,6 +35,7 @@ def tuner(**params):
         "lr": 0.01,
         "backbone_lr_factor": 0.1,
         "tuned_fraction": 1.0,
+        "label_smoothing": 0.0,
         "augmentation": None,
     }
     return FineTuneClassifier(tiny_net(), **{**defaults, **params})

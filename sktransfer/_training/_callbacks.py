@@ -58,25 +58,33 @@ class BestEpoch(Callback):
 
 
 class Checkpoint(Callback):
-    """Write a checkpoint after each epoch, and resume from one that is unfinished."""
+    """Write a checkpoint after each epoch, and resume from one that is unfinished.
 
-    def __init__(self, path, seed):
+    ``seed`` is that of the first run, ``n_done`` the number of epochs that earlier runs completed.
+    With ``reuse``, the weights of a finished training are used again.
+    """
+
+    def __init__(self, path, seed, reuse=False):
         self.path, self.seed, self.n_done = path, seed, 0
-        self.unfinished = read_checkpoint(path)
-        if self.unfinished is not None:
-            self.seed = self.unfinished["seed"]
-            self.n_done = max((row["epoch"] for row in self.unfinished["history"]), default=0)
+        self.saved = read_checkpoint(path)
+        if self.saved is not None and self.saved["finished"] and not reuse:
+            self.saved = None
+        if self.saved is not None:
+            self.seed = self.saved["seed"]
+            self.n_done = max((row["epoch"] for row in self.saved["history"]), default=0)
 
     def on_train_begin(self, net, **kwargs):
-        state, self.unfinished = self.unfinished, None
+        state, self.saved = self.saved, None
         if state is None:
             return
         net.module_.load_state_dict(state["module"])
+        net.history.extend({"batches": [], **row} for row in state["history"])
+        if state["finished"]:
+            return
         net.optimizer_.load_state_dict(state["optimizer"])
         net.scaler_.load_state_dict(state["scaler"])
         for schedule, saved in zip(_of_kind(LRScheduler, net), state["schedules"], strict=True):
             schedule.lr_scheduler_.load_state_dict(saved)
-        net.history.extend({"batches": [], **row} for row in state["history"])
         for best in _of_kind(BestEpoch, net):
             best.state_ = state["best"]
             net.stop_ = best.state_["misses"] >= best.patience

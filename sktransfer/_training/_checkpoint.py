@@ -24,13 +24,12 @@ def write_checkpoint(path, state):
 
 
 def read_checkpoint(path):
-    """Return the state of an unfinished training, on the CPU, or None if there is none."""
+    """Return the state of a training, on the CPU, or None if there is none."""
     if path is None or not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError, struct.error) as error:
         raise ValueError(
             f"The checkpoint {path} cannot be read ({error!r}). Delete it to start again."
         ) from error
-    return None if state["finished"] else state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -32,6 +33,7 @@ _SHARED += ("engine", "cache", "max_pixels")
 
 
 @parameters_like(ImageEmbedder)
+@dataclass(kw_only=True, repr=False, eq=False)
 class FineTuneClassifier(
     PredictsByLogits, HoldsModules, ReportsTasks, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
@@ -58,7 +60,7 @@ class FineTuneClassifier(
         ``verbose`` are those of this classifier. Its parameters apply to the training on frozen
         embeddings, its structure and label smoothing also to the second training. None is
         ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
-    augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default="flip"
+    augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default="crop"
         Random changes of the images while head and backbone are trained together, as for
         :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are: for images whose
         mirror image means something else, such as letters.
@@ -69,15 +71,25 @@ class FineTuneClassifier(
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
-    backbone_lr_factor : float, default=0.3
+    backbone_lr_factor : float, default=1.0
         Learning rate of the backbone's last stage, as a multiple of ``lr``. Smaller values keep
         it closer to the pretrained weights.
     layer_decay : float in (0, 1], default=1.0
         Learning rate of each stage, as a fraction of that of the stage above it [1]_.
-    tuned_fraction : float in (0, 1], default=0.5
+    tuned_fraction : float in (0, 1] or "auto", default="auto"
         The final weights of stages and head are this fraction of the weights that were trained
         together, plus the rest of those before [2]_. A smaller fraction keeps more of what the
-        backbone knew. 1 keeps the trained weights.
+        backbone knew; 1 keeps the trained weights. "auto" chooses 0 (the frozen backbone), 0.25,
+        0.5, 0.75 or 1 by the accuracy (of each label, if there are several) in up to three trials:
+        each trains on two thirds of the images and is judged by the last third, until 500 images
+        have been judged. Unless the best fraction gains more than three standard errors, it is 0.
+        Then all images are trained on. With ``early_stopping`` or ``X_val`` there are no trials,
+        and the fraction that is best on the validation images is chosen. "auto" is 0.5 if a class
+        has fewer than three images.
+    label_smoothing : float in [0, 1), default=0.1
+        Fraction of each target that is spread evenly over all classes in both trainings, unless
+        ``head`` has a ``label_smoothing``. It leaves the backbone something to learn where the head
+        alone can learn the images by heart. Frozen pipelines do without it.
     weight_decay : float, default=0.01
         Fraction, times the learning rate, by which each step shrinks the weights; biases and
         normalizations are not decayed.
@@ -146,13 +158,18 @@ class FineTuneClassifier(
     embedder_ : ImageEmbedder
         Computes the embeddings of the frozen backbone.
     backbone_ : TunedBackbone or None
-        The tuned part of the backbone; None with ``trainable_stages=0``. ``backbone_.network()``
+        The tuned part of the backbone; None with ``tuned_fraction_=0``. ``backbone_.network()``
         is the whole tuned network as a :class:`torch.nn.Module`.
+    tuned_fraction_ : float
+        The fraction of the tuned weights; 0 if the model is the frozen pipeline.
+    fraction_scores_ : dict of float to float, or None
+        Accuracy of each fraction that "auto" chose from; None if it did not choose.
     history_ : list of dict
         One dictionary per epoch of the second training: "epoch" (from 1), "lr" (of the head, at
         the start of the epoch), "train_loss" and "seconds". With validation images also
         "valid_loss", "train_accuracy" (during the epoch), "valid_accuracy" and
-        "valid_<scoring>"; then an epoch 0, before the training, has those of the validation.
+        "valid_<scoring>"; then an epoch 0, before the training, has those of the validation. If
+        trials chose the frozen backbone, it is the history of the last trial.
     best_epoch_ : int
         Epoch whose weights the model has: the best one with early stopping, otherwise the last.
         0 if the frozen backbone was best, or nothing was tuned.
@@ -205,7 +222,8 @@ class FineTuneClassifier(
         "lr": [Interval(Real, 0, LARGEST, closed="neither")],
         "backbone_lr_factor": [Interval(Real, 0, LARGEST, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "tuned_fraction": [Interval(Real, 0, 1, closed="right")],
+        "tuned_fraction": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, LARGEST, closed="left")],
         "update_batch_norm": ["boolean"],
         "checkpoint_dir": [str, os.PathLike, None],
@@ -213,76 +231,40 @@ class FineTuneClassifier(
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
     }
 
-    def __init__(
-        self,
-        backbone: str | torch.nn.Module = "tiny_mobilenet",
-        *,
-        weights: FilePath | None = "DEFAULT",
-        trainable_stages: int | str = 3,
-        head: HeadClassifier | None = None,
-        image_size: int | None = None,
-        pooling: str = "auto",
-        resize: str = "auto",
-        augmentation: str | torch.nn.Module | None = "flip",
-        n_views: int | None = 4,
-        lr: float = 1e-3,
-        backbone_lr_factor: float = 0.3,
-        layer_decay: float = 1.0,
-        tuned_fraction: float = 0.5,
-        weight_decay: float = 0.01,
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        update_batch_norm: bool = False,
-        class_weight: dict | str | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        scoring: str = "loss",
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        checkpoint_dir: FilePath | None = None,
-        callbacks: list | None = None,
-        memory_limit: int | str = "2GB",
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        engine: str = "auto",
-        cache: bool | FilePath | None = True,
-        max_pixels: int = MAX_PIXELS,
-        random_state: Seed = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.trainable_stages = trainable_stages
-        self.head = head
-        self.image_size = image_size
-        self.pooling = pooling
-        self.resize = resize
-        self.augmentation = augmentation
-        self.n_views = n_views
-        self.lr = lr
-        self.backbone_lr_factor = backbone_lr_factor
-        self.layer_decay = layer_decay
-        self.tuned_fraction = tuned_fraction
-        self.weight_decay = weight_decay
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.update_batch_norm = update_batch_norm
-        self.class_weight = class_weight
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.scoring = scoring
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.checkpoint_dir = checkpoint_dir
-        self.callbacks = callbacks
-        self.memory_limit = memory_limit
-        self.device = device
-        self.precision = precision
-        self.engine = engine
-        self.cache = cache
-        self.max_pixels = max_pixels
-        self.random_state = random_state
-        self.verbose = verbose
+    backbone: str | torch.nn.Module = field(default="tiny_mobilenet", kw_only=False)
+    weights: FilePath | None = "DEFAULT"
+    trainable_stages: int | str = 3
+    head: HeadClassifier | None = None
+    image_size: int | None = None
+    pooling: str = "auto"
+    resize: str = "auto"
+    augmentation: str | torch.nn.Module | None = "crop"
+    n_views: int | None = 4
+    lr: float = 1e-3
+    backbone_lr_factor: float = 1.0
+    layer_decay: float = 1.0
+    tuned_fraction: float | str = "auto"
+    label_smoothing: float = 0.1
+    weight_decay: float = 0.01
+    max_epochs: int = 10
+    batch_size: int = 32
+    update_batch_norm: bool = False
+    class_weight: dict | str | None = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    scoring: str = "loss"
+    n_iter_no_change: int = 5
+    tol: float = 1e-4
+    checkpoint_dir: FilePath | None = None
+    callbacks: list | None = None
+    memory_limit: int | str = "2GB"
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    engine: str = "auto"
+    cache: bool | FilePath | None = True
+    max_pixels: int = MAX_PIXELS
+    random_state: Seed = None
+    verbose: int = 0
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(

@@ -5,6 +5,7 @@ kept if memory allows, otherwise again for each batch. The numbers are the same 
 one function computes both.
 """
 
+from copy import copy
 from functools import partial
 from math import prod
 
@@ -72,7 +73,6 @@ class FeatureDataset(BatchDataset):
         network,
         shape,
         y,
-        weight,
         *,
         views=None,
         new_views=False,
@@ -83,8 +83,8 @@ class FeatureDataset(BatchDataset):
     ):
         self.images, self.digests, self.network, self.shape = images, digests, network, shape
         self.views, self.new_views, self.max_pixels = views, new_views, max_pixels
-        self.y = torch.from_numpy(y)
-        self.weight = None if weight is None else torch.from_numpy(weight)
+        self.y, self.weight = torch.from_numpy(y), None
+        self.positions = torch.arange(len(images))
         self.numbers = torch.zeros(len(images), dtype=torch.long)
         n_rows = len(images) * (1 if views is None else len(views))
         n_bytes = n_rows * network.n_features * np.dtype(network.dtype).itemsize
@@ -99,17 +99,32 @@ class FeatureDataset(BatchDataset):
         if on_gpu and 2 * self.n_bytes <= torch.cuda.mem_get_info(device)[0]:
             self.rows = self.rows.to(device)
 
+    @property
+    def kept(self):
+        """What is kept in memory: "features", "pixels" or "nothing"."""
+        if self.rows is None:
+            return "nothing"
+        return "pixels" if self.network.dtype == np.uint8 else "features"
+
+    def part(self, positions, weight=None):
+        """Return a dataset of some of the images, with their weights; it shares the rows."""
+        part = copy(self)
+        part.positions = self.positions[positions]
+        part.weight = None if weight is None else torch.from_numpy(weight)
+        return part
+
     def __len__(self):
-        return len(self.images)
+        return len(self.positions)
 
     def start_epoch(self, epoch):
         if self.new_views:
-            self.numbers = torch.full((len(self),), epoch)
+            self.numbers = torch.full((len(self.images),), epoch)
         elif self.views is not None:
-            self.numbers = torch.randint(len(self.views), (len(self),))
+            self.numbers = torch.randint(len(self.views), (len(self.images),))
 
     def __getitem__(self, indices):
-        indices = torch.arange(len(self))[indices]
+        weight = None if self.weight is None else self.weight[indices]
+        indices = self.positions[indices]
         numbers = self.numbers[indices]
         if self.rows is not None:
             device = self.rows.device
@@ -122,7 +137,6 @@ class FeatureDataset(BatchDataset):
             rows = rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
         else:
             rows = rows.view(-1, *self.shape)
-        weight = None if self.weight is None else self.weight[indices]
         return {"X": rows, "sample_weight": weight}, self.y[indices]
 
     def _embed(self, indices, numbers=None, progress=None):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.model_selection import KFold, StratifiedKFold
 
-from .._engine import TORCH_DTYPES, resolve_runtime
-from .._training._random import seeded
+from .._engine import resolve_runtime
 from .._training._samples import class_factors, relative_weight, split_groups
 from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
@@ -18,8 +18,21 @@ from ..cache import resolve_cache_root
 from ..embedder import ImageEmbedder, resolve_spec
 from ..heads import HeadClassifier
 from ..images import digest_images
-from ._features import FeatureDataset, TrainedPart, frozen_part
+from ._features import FeatureDataset, frozen_part
 from ._tuned_backbone import TunedBackbone, with_advice
+
+#: Each trial for ``tuned_fraction`` holds out another third of the images ...
+N_TRIALS = 3
+
+#: ... until so many images have been held out.
+ENOUGH_IMAGES = 500
+
+#: ``tuned_fraction`` where a class has too few images to hold some out.
+FEW_IMAGES_FRACTION = 0.5
+
+#: A fraction other than 0 must gain more standard errors in the trials. It is the best of four, so
+#: it gains two by chance alone too often.
+N_ERRORS = 3
 
 #: Parameters that change nothing about the result, or are in the name of a checkpoint already.
 _NOT_IN_CHECKPOINT = {
@@ -74,47 +87,39 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     train, valid = np.arange(n_train), np.arange(n_train, len(images))
     codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
+    fitted |= {"best_epoch": 0, "tuned_fraction": 0.0, "fraction_scores": None}
     if n_stages == 0:
         head = _fit_head(params, rows, y, weight, train, valid, params.random_state)
-        return fitted | {"head": head, "best_epoch": 0}
+        return fitted | {"head": head}
 
     from .._training._callbacks import Checkpoint
-    from .._training._net import make_net
-    from .._training._net import train as train_net
+    from ._joint_training import JointTraining, choose_fraction
 
     root = resolve_cache_root(params.cache)
     digests = digest_images(images, root, thread_share())
-    checkpoint = None
+    train = train[weight[:n_train] > 0]
+    fraction = params.tuned_fraction
+    with_trial = fraction == "auto" and not len(valid) and not params.early_stopping
+    checkpoint, trial_paths = None, [None] * N_TRIALS
     if params.checkpoint_dir is not None:
         path = _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train)
         checkpoint = Checkpoint(path, seed)
-        seed = checkpoint.seed
-    train = train[weight[:n_train] > 0]
+        if with_trial:
+            trial_paths = [path.with_suffix(f".trial{i}.pt") for i in range(1, N_TRIALS + 1)]
+            seed = Checkpoint(trial_paths[0], checkpoint.seed, reuse=True).seed
+        else:
+            seed = checkpoint.seed
+    # Equal images stay on one side of a split.
+    groups = np.array([digests[index] for index in train], dtype="S20")
+    strata = targets.strata(codes[train])
     if not len(valid) and params.early_stopping:
-        # Equal images stay on one side.
-        keys = np.array([digests[index] for index in train], dtype="S20")
-        parts = split_groups(keys, targets.strata(codes[train]), params.validation_fraction, seed)
+        parts = split_groups(groups, strata, params.validation_fraction, seed)
         train, valid = (train[part] for part in parts)
-    # Without a seed of its own, a fit that resumes still needs the same head.
-    head_seed = seed if params.random_state is None else params.random_state
-    head = _fit_head(params, rows, y, weight, train, valid, head_seed)
 
-    runtime = resolve_runtime(params.device, "float32", "torch")
-    precision = params.precision
-    if precision == "auto" and runtime.device.startswith("cuda"):
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    precision = embedding_precision(precision)
-    runtime = resolve_runtime(params.device, precision, "torch")
-    frozen_runtime = resolve_runtime(
-        params.device, precision, params.engine, custom_module=spec.module is not None
-    )
+    runtime, frozen_runtime = _runtimes(params, spec)
     with usable_kernels():
-        lower, upper = split_backbone(shared_network(spec), n_stages)
+        lower, _ = split_backbone(shared_network(spec), n_stages)
         network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
-    model = TrainedPart(upper, head.net_.module_, spec.preprocessing, params.update_batch_norm)
-    if head.class_weight is not None:
-        factors = class_factors(head.class_weight, targets.classes, codes[train], weight[train])
-        weight = weight * factors[codes]
 
     def dataset(indices, room, **views):
         return FeatureDataset(
@@ -123,7 +128,6 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             network,
             shape,
             codes[indices],
-            relative_weight(weight[indices]),
             memory_limit=room,
             device=runtime.device,
             max_pixels=params.max_pixels,
@@ -137,59 +141,108 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         if augmentation.transform is None:  # mirroring makes one other view
             n_views = min(n_views or 2, 2)
         views, new_views = Views(augmentation, n_views or 1, seed), n_views is None
-    dataset_train = dataset(train, limit, views=views, new_views=new_views)
-    dataset_valid = dataset(valid, limit - dataset_train.n_bytes) if len(valid) else None
-    dtype = TORCH_DTYPES[runtime.precision]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with seeded(seed, runtime.device), usable_kernels():
-        net = make_net(
-            model.to(memory_format=torch.channels_last),
-            targets=targets,
+    data = dataset(train, limit, views=views, new_views=new_views)
+    data_valid = dataset(valid, limit - data.n_bytes) if len(valid) else None
+
+    # Without a seed of its own, a fit that resumes still needs the same head.
+    head_seed = seed if params.random_state is None else params.random_state
+
+    def joint_training(part=slice(None), **options):
+        """Train a head on a part of the training images, then head and upper stages together."""
+        chosen = train[part]
+        smoothing = {"label_smoothing": params.label_smoothing}
+        head = _fit_head(params, rows, y, weight, chosen, valid, head_seed, **smoothing)
+        weights = weight
+        if head.class_weight is not None:
+            given = head.class_weight, targets.classes, codes[chosen], weight[chosen]
+            weights = weight * class_factors(*given)[codes]
+        training = JointTraining(params, spec, n_stages, head, targets)
+        training.train(
+            data.part(part, relative_weight(weights[chosen])),
+            data_valid and data_valid.part(slice(None), relative_weight(weights[valid])),
             seed=seed,
-            criterion=head._loss(),
-            autocast=None if dtype is torch.float32 else dtype,
-            start_at_zero=True,
-            rates=model.rates(params.lr, params.backbone_lr_factor, params.layer_decay),
-            optimizer=torch.optim.AdamW,
-            optimizer__weight_decay=params.weight_decay,
-            lr=params.lr,
-            batch_size=params.batch_size,
-            valid_batch_size=64,
-            device=runtime.device,
-        ).initialize()
-        best_epoch = train_net(
-            net,
-            dataset_train,
-            dataset_valid,
-            epochs=params.max_epochs,
-            rates=f"the learning rates lr={params.lr:g} for the head and "
-            f"{params.lr * params.backbone_lr_factor:g} (lr times backbone_lr_factor="
-            f"{params.backbone_lr_factor:g}) for the backbone",
-            description=f"{spec.name}: fine-tuning",
+            runtime=runtime,
+            **options,
+        )
+        return training
+
+    training = scores = None
+    if with_trial:
+        right, n_right = [], 0
+        parts = _trial_parts(groups, strata, seed)
+        for path, (part, held_out) in zip(trial_paths, parts, strict=False):
+            training = None  # frees memory
+            saved = path and Checkpoint(path, seed, reuse=True)
+            training = joint_training(part, what="trial", checkpoint=saved)
+            right.append(training.right(data.part(held_out), codes[train[held_out]]))
+            n_right += len(held_out)
+            if training.net.interrupted_ or n_right >= ENOUGH_IMAGES:
+                break
+        if right:
+            fraction, scores = choose_fraction(np.concatenate(right, axis=1), N_ERRORS)
+        else:
+            fraction = FEW_IMAGES_FRACTION
+        if fraction > 0 and not (training and training.net.interrupted_):
+            training = None  # all images are trained on
+    if training is None:
+        training = joint_training(
             patience=params.n_iter_no_change if params.early_stopping else None,
-            scoring=params.scoring,
-            tol=params.tol,
-            lr_schedule="warmup_cosine",
             callbacks=params.callbacks,
             checkpoint=checkpoint,
             tasks=tasks,
-            verbose=params.verbose,
         )
-    net.optimizer_.zero_grad()  # or the gradients would live as long as the model
-    model.eval()
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(before[name].to(value).lerp(value, params.tuned_fraction))
-    head.net_.module_.to(head.net_.device)
-    upper = upper.cpu().requires_grad_(False)
-    kept = "pixels" if network.dtype == np.uint8 else "features"
-    return fitted | {
-        "head": head,
-        "backbone": TunedBackbone(embedder, n_stages, upper),
-        "history": net.rows(),
-        "best_epoch": best_epoch,
-        "feature_cache": "nothing" if dataset_train.rows is None else kept,
+    if fraction == "auto":
+        fraction, scores = choose_fraction(training.right(data_valid, codes[valid]), n_errors=0)
+    if checkpoint and not training.net.interrupted_:
+        for path in filter(None, trial_paths):
+            path.unlink(missing_ok=True)
+    fitted |= {
+        "history": training.net.rows(),
+        "best_epoch": training.best_epoch,
+        "feature_cache": data.kept,
+        "tuned_fraction": fraction,
+        "fraction_scores": scores,
     }
+    if fraction == 0:
+        head = _fit_head(params, rows, y, weight, train, valid, head_seed)
+        return fitted | {"head": head, "best_epoch": 0}
+    training.mix(fraction)
+    training.head.net_.module_.to(training.head.net_.device)
+    upper = training.upper.cpu().requires_grad_(False)
+    return fitted | {"head": training.head, "backbone": TunedBackbone(embedder, n_stages, upper)}
+
+
+def _trial_parts(groups, strata, seed):
+    """Yield the indices of the images that each trial trains on and holds out, if there are enough.
+
+    Groups of equal images stay together, and each class is in all parts.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    splitter, sizes = KFold, [len(first)]
+    if strata is not None:
+        splitter, strata = StratifiedKFold, strata[first]
+        sizes = np.bincount(strata)
+    if min(sizes) < N_TRIALS:
+        return
+    folds = splitter(N_TRIALS, shuffle=True, random_state=seed)
+    for _, held_out in folds.split(first, strata):
+        mask = np.isin(group, held_out)
+        yield np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def _runtimes(params, spec):
+    """Return the runtimes of the training and of the frozen part."""
+    runtime = resolve_runtime(params.device, "float32", "torch")
+    precision = params.precision
+    if precision == "auto" and runtime.device.startswith("cuda"):
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    precision = embedding_precision(precision)
+    return (
+        resolve_runtime(params.device, precision, "torch"),
+        resolve_runtime(
+            params.device, precision, params.engine, custom_module=spec.module is not None
+        ),
+    )
 
 
 def _count_stages(spec, trainable_stages):
@@ -206,11 +259,13 @@ def _count_stages(spec, trainable_stages):
     return int(trainable_stages)
 
 
-def _fit_head(params, rows, y, weight, train, valid, seed):
+def _fit_head(params, rows, y, weight, train, valid, seed, label_smoothing=0.0):
     """Return a head trained on embeddings."""
     head = HeadClassifier() if params.head is None else clone(params.head)
     unset = {"random_state": None, "class_weight": None, "device": "auto", "verbose": 0}
+    unset["label_smoothing"] = 0.0
     ours = {**params.get_params(deep=False), "random_state": seed}
+    ours["label_smoothing"] = label_smoothing
     head.set_params(**{name: ours[name] for name in unset if getattr(head, name) == unset[name]})
     validation = {}
     if len(valid) and head.early_stopping:

@@ -174,5 +174,3 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
         write_checkpoint(path, {"finished": False, "bad": lambda: None})
     assert read_checkpoint(path)["seed"] == 3
     assert list(tmp_path.iterdir()) == [path]
-    write_checkpoint(path, {"finished": True})
-    assert read_checkpoint(path) is None

@@ -143,6 +143,7 @@ def test_pooling_and_resizing_reach_the_backbone(home):
         pooling="cls+mean",
         resize="squash",
         trainable_stages=1,
+        tuned_fraction=1,
         max_epochs=1,
         engine="torch",
         cache=None,

@@ -102,7 +102,7 @@ def test_grid_search():
 @pytest.mark.usefixtures("quick_workers")
 def test_workers_find_what_one_process_finds():
     estimator = FineTuneClassifier(
-        "tiny_mobilenet", image_size=32, max_epochs=1, engine="torch", random_state=0
+        tuned_fraction=1, image_size=32, max_epochs=1, engine="torch", random_state=0
     )
     one, two = (cross_val_score(estimator, X, Y, cv=2, n_jobs=n) for n in (1, 2))
     np.testing.assert_allclose(one, two, atol=0.051)  # other numbers of threads round otherwise
@@ -112,7 +112,7 @@ def test_stacked_beside_a_frozen_branch():
     params = {"image_size": 32, "engine": "torch"}
     branches = [
         ("frozen", make_transfer_pipeline("tiny_resnet", **params)),
-        ("tuned", FineTuneClassifier(max_epochs=1, random_state=0, **params)),
+        ("tuned", FineTuneClassifier(tuned_fraction=1, max_epochs=1, random_state=0, **params)),
     ]
     scores = cross_val_score(StackingClassifier(branches, cv=2), X, Y, cv=2, error_score="raise")
     assert scores.mean() > 0.5
@@ -123,7 +123,7 @@ def test_stacked_beside_a_frozen_branch():
 
 def bundled(**params):
     defaults = {"image_size": 32, "max_epochs": 1, "engine": "torch", "random_state": 0}
-    return FineTuneClassifier("tiny_resnet", **{**defaults, **params})
+    return FineTuneClassifier("tiny_resnet", **{"tuned_fraction": 1, **defaults, **params})
 
 
 def test_pickle_holds_the_tuned_part_only():

@@ -18,7 +18,10 @@ from tuners import X, Y, same, state, tiny_net, tuner
 from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
 from sktransfer._engine import _embedding
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
-from sktransfer.finetuning import _features, _fit
+from sktransfer.finetuning import _features, _fit, _joint_training
+from sktransfer.finetuning._features import FeatureDataset
+from sktransfer.finetuning._joint_training import choose_fraction
+from sktransfer.images import digest_images
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -107,6 +110,116 @@ def test_final_weights_are_an_average():
     for name, value in mixed.items():
         expected = 0.75 * before[name].double() + 0.25 * after[name].double()
         torch.testing.assert_close(value.double(), expected, rtol=1e-3, atol=1e-5)
+
+
+def trial_parts(y, strata):
+    """The images that the trials of a fit with seed 0 train on, and those that they hold out."""
+    groups = np.array(digest_images(X, None, 1), dtype="S20")
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    return [
+        ([X[i] for i in part], y[part], [X[i] for i in held_out], y[held_out])
+        for part, held_out in _fit._trial_parts(groups, strata, seed)
+    ]
+
+
+def test_every_image_is_held_out_once_and_every_class_is_everywhere():
+    groups = np.repeat(np.arange(11), 3)
+    strata = (groups < 4).astype(int)
+    parts = list(_fit._trial_parts(groups, strata, 0))
+    assert sorted(np.concatenate([held_out for _, held_out in parts])) == list(range(33))
+    for part, held_out in parts:
+        assert sorted(np.concatenate([part, held_out])) == list(range(33))
+        assert not np.isin(groups[part], groups[held_out]).any()
+        assert set(strata[part]) == set(strata[held_out]) == {0, 1}
+    assert list(_fit._trial_parts(groups, (groups < 2).astype(int), 0)) == []
+    assert len(list(_fit._trial_parts(groups, None, 0))) == 3
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("enough", [500, 20])
+def test_fraction_is_chosen_by_images_held_out_then_all_images_are_learned(
+    monkeypatch, several, enough
+):
+    monkeypatch.setattr(_fit, "ENOUGH_IMAGES", enough)
+    # Forty images prove little: the frozen backbone would be kept.
+    monkeypatch.setattr(_joint_training, "FRACTIONS", (0.25, 1.0))
+    y, strata = Y, np.unique(Y, return_inverse=True)[1]
+    if several:
+        y, strata = np.stack([name == Y for name in np.unique(Y)], axis=1).astype(int), None
+    params = {"backbone_lr_factor": 1.0, "max_epochs": 6}
+    model = tuner(tuned_fraction="auto", **params).fit(X, y)
+    parts = trial_parts(y, strata)[: 3 if enough == 500 else 2]
+
+    def accuracy(**changes):
+        right = []
+        for images, labels, held_out, expected in parts:
+            tried = tuner(**params, **changes).fit(images, labels)
+            right.append(np.reshape(tried.predict(held_out) == expected, (len(held_out), -1)))
+        return np.concatenate(right).mean()
+
+    for fraction, score in model.fraction_scores_.items():
+        assert score == pytest.approx(accuracy(tuned_fraction=fraction))
+    chosen = model.tuned_fraction_
+    assert same(state(model), state(tuner(tuned_fraction=chosen, **params).fit(X, y)))
+
+
+def test_a_training_that_gains_nothing_leaves_the_frozen_pipeline():
+    y = np.repeat(["dark", "bright"], 10)
+    images = [np.full((32, 32, 3), 200 * (name == "bright") + i) for i, name in enumerate(y)]
+    images = [image.astype(np.uint8) for image in images]
+    model = tuner(tuned_fraction="auto").fit(images, y)
+    assert model.fraction_scores_[0.0] == 1
+    assert (model.tuned_fraction_, model.backbone_, model.best_epoch_) == (0, None, 0)
+    assert model.n_epochs_ == len(model.history_) == 3
+    frozen = tuner(trainable_stages=0).fit(images, y)
+    assert np.array_equal(model.predict_proba(X), frozen.predict_proba(X))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_fraction_is_chosen_by_validation_images_that_are_given(early_stopping):
+    train, valid = slice(0, 26), slice(26, 40)
+    given = {"X_val": X[valid], "y_val": Y[valid]}
+    params = {"early_stopping": early_stopping, "backbone_lr_factor": 1.0, "max_epochs": 6}
+    model = tuner(tuned_fraction="auto", **params).fit(X[train], Y[train], **given)
+    for fraction in (0.25, 1.0):
+        other = tuner(tuned_fraction=fraction, **params).fit(X[train], Y[train], **given)
+        assert model.fraction_scores_[fraction] == other.score(X[valid], Y[valid])
+    assert model.score(X[valid], Y[valid]) == model.fraction_scores_[model.tuned_fraction_]
+
+
+@pytest.mark.parametrize(
+    ("n_gained", "n_lost", "n_errors", "chosen"),
+    [(9, 5, 2, 0.0), (9, 5, 0, 0.5), (9, 1, 2, 0.5), (5, 0, 2, 0.5), (2, 6, 0, 0.0), (3, 3, 0, 0)],
+)
+def test_a_training_must_gain_more_than_standard_errors(n_gained, n_lost, n_errors, chosen):
+    right = np.zeros((5, 40))
+    right[0, n_gained : n_gained + 20] = right[1, :5] = True
+    right[2, : n_gained + 20 - n_lost] = True
+    fraction, scores = choose_fraction(right, n_errors)
+    assert fraction == chosen
+    assert scores[0.0] == 0.5 and scores[0.5] == (n_gained + 20 - n_lost) / 40
+
+
+def test_labels_are_smoothed_in_both_trainings_unless_the_head_says_otherwise():
+    found = {}
+    for name, params in {
+        "none": {},
+        "ours": {"label_smoothing": 0.3},
+        "of the head": {"label_smoothing": 0.1, "head": HeadClassifier(label_smoothing=0.3)},
+        "frozen": {"label_smoothing": 0.3, "trainable_stages": 0},
+    }.items():
+        model = tuner(early_stopping=True, validation_fraction=0.3, **params).fit(X, Y)
+        found[name] = model.head_.label_smoothing, model.history_
+    assert [smoothing for smoothing, _ in found.values()] == [0.0, 0.3, 0.3, 0.0]
+    ours, head = (found[name][1] for name in ("ours", "of the head"))
+    assert [row["valid_loss"] for row in ours] == [row["valid_loss"] for row in head]
+    assert ours[0]["valid_loss"] != found["none"][1][0]["valid_loss"]
+    assert ours[1]["train_loss"] > found["none"][1][1]["train_loss"]
+
+
+def test_each_trial_needs_an_image_of_each_class():
+    model = tuner(tuned_fraction="auto").fit(X, ["rare", "rare", *Y[2:]])
+    assert model.tuned_fraction_ == 0.5 and model.fraction_scores_ is None
 
 
 class Groups(Callback):
@@ -198,6 +311,7 @@ def test_stages_below_learn_nothing_where_a_network_cannot_be_split():
         network,
         trainable_stages=1,
         update_batch_norm=True,
+        tuned_fraction=1,
         max_epochs=2,
         cache=None,
         random_state=0,
@@ -401,6 +515,46 @@ tuner(callbacks=[Epochs(told.send)], **params).fit(X, Y)
 """
 
 
+def note_epochs(monkeypatch, killed_in, error=Killed):
+    """Return a list that gets the number of each epoch; raise an error when one begins."""
+    started, original = [], FeatureDataset.start_epoch
+
+    def start_epoch(self, epoch):
+        started.append(epoch)
+        if len(started) == killed_in:
+            raise error
+        original(self, epoch)
+
+    monkeypatch.setattr(FeatureDataset, "start_epoch", start_epoch)
+    return started
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+@pytest.mark.parametrize("n_done", [4, 11])  # epochs of trials of 3 epochs, and after them
+def test_killed_fit_resumes_its_trials(tmp_path, monkeypatch, n_done, random_state):
+    params = {"max_epochs": 3, "augmentation": "crop", "random_state": random_state}
+    params |= {"tuned_fraction": "auto", "backbone_lr_factor": 1.0, "checkpoint_dir": tmp_path}
+    monkeypatch.setattr(_joint_training, "FRACTIONS", (0.5, 1.0))  # or the trials may be all
+    started = note_epochs(monkeypatch, killed_in=n_done + 1)
+    with pytest.raises(Killed):
+        tuner(**params).fit(X, Y)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    resumed = tuner(**params).fit(X, Y)
+    assert len(started) == 4 * 3 + 1
+    assert [path.suffixes for path in tmp_path.glob("*.pt")] == [[".pt"]]
+    params["checkpoint_dir"] = tmp_path / "copy" if random_state is None else None
+    assert same(state(resumed), state(tuner(**params).fit(X, Y)))
+
+
+def test_ctrl_c_in_a_trial_keeps_what_it_learned(tmp_path, monkeypatch):
+    started = note_epochs(monkeypatch, killed_in=3, error=KeyboardInterrupt)
+    params = {"max_epochs": 4, "backbone_lr_factor": 1.0, "checkpoint_dir": tmp_path}
+    model = tuner(tuned_fraction="auto", **params).fit(X, Y)
+    assert started == [1, 2, 3] and model.n_epochs_ == 2 and model.predict(X).shape == (40,)
+    tuner(tuned_fraction="auto", **params).fit(X, Y)
+    assert started[:5] == [1, 2, 3, 3, 4] and len(started) >= 3 + 2 + 2 * 4
+
+
 def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
     params = {"max_epochs": 20, "augmentation": "flip", "checkpoint_dir": str(tmp_path)}
     told = 0
@@ -482,7 +636,9 @@ def test_a_checkpoint_of_a_module_without_a_name_is_refused(tmp_path):
 
 def test_the_network_that_users_get_is_a_copy():
     params = {"image_size": 32, "engine": "torch", "cache": None}
-    model = FineTuneClassifier(trainable_stages=1, max_epochs=1, random_state=0, **params)
+    model = FineTuneClassifier(
+        trainable_stages=1, tuned_fraction=1, max_epochs=1, random_state=0, **params
+    )
     expected = model.fit(X, Y).predict_proba(X)
     with torch.no_grad():
         for parameter in model.backbone_.network().half().parameters():

@@ -46,7 +46,9 @@ def test_embedder_is_frozen(backbone):
 
 @pytest.mark.parametrize("n_unfrozen", [1, 3])
 def test_fine_tuned_classifier_shows_what_was_tuned(shapes, backbone, n_unfrozen):
-    model = FineTuneClassifier(trainable_stages=n_unfrozen, max_epochs=1, image_size=32, cache=None)
+    model = FineTuneClassifier(
+        trainable_stages=n_unfrozen, tuned_fraction=1, max_epochs=1, image_size=32, cache=None
+    )
     model.fit(shapes.data, shapes.target)
     stages = [module for _, module in backbone_stages(backbone)]
     head = n_parameters(model.head_.net_.module_)

@@ -1,0 +1,105 @@
+"""The training of a head and the upper part of a backbone together."""
+
+import numpy as np
+import torch
+
+from .._engine import TORCH_DTYPES
+from .._training._net import make_net, train
+from .._training._random import seeded
+from .._utils._threads import usable_kernels
+from ..backbones import shared_network, split_backbone
+from ._features import TrainedPart
+
+#: What ``tuned_fraction="auto"`` chooses from, the most cautious first.
+FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class JointTraining:
+    """Trains a fitted head together with a copy of the last stages of a backbone.
+
+    `params` is the estimator. After the training, ``mix`` averages the weights before and after it.
+    """
+
+    def __init__(self, params, spec, n_stages, head, targets):
+        self.params, self.spec, self.head, self.targets = params, spec, head, targets
+        with usable_kernels():
+            _, self.upper = split_backbone(shared_network(spec), n_stages)
+
+    def train(self, data, data_valid, *, seed, runtime, what="fine-tuning", **options):
+        """Train on a `FeatureDataset`, and note the number of the epoch whose weights are kept."""
+        params = self.params
+        dtype = TORCH_DTYPES[runtime.precision]
+        module = TrainedPart(
+            self.upper, self.head.net_.module_, self.spec.preprocessing, params.update_batch_norm
+        )
+        self._before = _copy(module)
+        with seeded(seed, runtime.device), usable_kernels():
+            self.net = make_net(
+                module.to(memory_format=torch.channels_last),
+                targets=self.targets,
+                seed=seed,
+                criterion=self.head._loss(),
+                autocast=None if dtype is torch.float32 else dtype,
+                start_at_zero=True,
+                rates=module.rates(params.lr, params.backbone_lr_factor, params.layer_decay),
+                optimizer=torch.optim.AdamW,
+                optimizer__weight_decay=params.weight_decay,
+                lr=params.lr,
+                batch_size=params.batch_size,
+                valid_batch_size=64,
+                device=runtime.device,
+            ).initialize()
+            self.best_epoch = train(
+                self.net,
+                data,
+                data_valid,
+                epochs=params.max_epochs,
+                rates=f"the learning rates lr={params.lr:g} for the head and "
+                f"{params.lr * params.backbone_lr_factor:g} (lr times backbone_lr_factor="
+                f"{params.backbone_lr_factor:g}) for the backbone",
+                description=f"{self.spec.name}: {what}",
+                scoring=params.scoring,
+                tol=params.tol,
+                lr_schedule="warmup_cosine",
+                verbose=params.verbose,
+                **options,
+            )
+        self.net.optimizer_.zero_grad()  # or the gradients would live as long as the model
+        self._after = _copy(module.eval())
+
+    def mix(self, fraction):
+        """Average the weights: a fraction of the trained ones, and the rest of those before."""
+        for name, value in self.net.module_.state_dict().items():
+            after = self._after[name]
+            if value.is_floating_point():
+                after = self._before[name].to(value).lerp(after, fraction)
+            value.copy_(after)
+
+    def right(self, data, y):
+        """Return what share of the labels of each image is predicted, for each of the `FRACTIONS`.
+
+        The result has shape (n_fractions, n_samples); `y` has the encoded targets of the dataset.
+        """
+        right = []
+        for fraction in FRACTIONS:
+            self.mix(fraction)
+            with usable_kernels():
+                right.append((self.net.predict(data) == y).reshape(len(data), -1).mean(axis=1))
+        return np.array(right)
+
+
+def choose_fraction(right, n_errors):
+    """Return the best fraction, and the accuracy of each one.
+
+    It is 0 unless the best one gains more than a number of standard errors over 0.
+    """
+    scores = right.mean(axis=1)
+    best = int(scores.argmax())
+    gain = right[best] - right[0]
+    if gain.mean() <= n_errors * gain.std() / np.sqrt(len(gain)):
+        best = 0
+    return FRACTIONS[best], dict(zip(FRACTIONS, scores.tolist(), strict=True))
+
+
+def _copy(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
