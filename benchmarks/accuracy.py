@@ -227,9 +227,7 @@ def ways(seed):
             backbones | {"embedder__augmentation": ["flip", "crop"]},
         ),
         "fine-tuned": (
-            FineTuneClassifier(
-                augmentation="crop", backbone_lr_factor=1, tuned_fraction=1, random_state=seed
-            ),
+            FineTuneClassifier(tuned_fraction=1, random_state=seed),
             {"backbone": BUNDLED[1:], "trainable_stages": [1, 3]},
         ),
         "stack of both": (make_transfer_stack(BUNDLED, head), {}),
@@ -291,13 +289,13 @@ def compare_ways(name, data, n_seeds):
 
 def print_defaults(args):
     """Print the accuracy of the defaults of fine-tuning in three folds of the training parts."""
-    print("| set | frozen | fine-tuned | gain, points, of each fold | CPU seconds of a fit |")
-    print("|---|---|---|---|---|")
+    print("| set | frozen | fine-tuned | gain of each fold, points | fractions | fit, CPU s |")
+    print("|---|---|---|---|---|---|")
     for name in args.sets.split(","):
         if name not in WITH_VIEWS:
             continue
         images, y, _, _ = SETS[name](args.data)
-        images, scores, seconds = np.array(images), [], []
+        images, scores, seconds, fractions = np.array(images), [], [], []
         for train, test in folds(3).split(images, y):
             pair = []
             for params in ({"trainable_stages": 0}, {}):
@@ -309,10 +307,12 @@ def print_defaults(args):
                 seconds.append(time.process_time() - begun)
                 pair.append(100 * model.score(images[test], y[test]))
             scores.append(pair)
+            fractions.append(f"{model.tuned_fraction_:g}")
         frozen, tuned = np.transpose(scores)
         print(
             f"| {name} | {frozen.mean():.1f} % | {tuned.mean():.1f} % "
             f"| {', '.join(f'{gain:+.1f}' for gain in tuned - frozen)} "
+            f"| {', '.join(fractions)} "
             f"| {np.mean(seconds[1::2]):.0f} |",
             flush=True,
         )

@@ -20,14 +20,20 @@ from sklearn.model_selection import train_test_split
 from sktransfer import FineTuneClassifier, make_transfer_pipeline
 
 
-def model(way, backbone, size, epochs):
+def model(args):
     """Return an estimator of images."""
-    if way == "fine-tuned":
+    if args.way == "fine-tuned":
         return FineTuneClassifier(
-            backbone, image_size=size, max_epochs=epochs, random_state=0, verbose=2
+            args.backbone,
+            image_size=args.size,
+            trainable_stages=args.stages,
+            tuned_fraction=args.tuned_fraction or "auto",
+            max_epochs=args.epochs,
+            random_state=0,
+            verbose=2,
         )
-    views = {"augmentation": "crop", "n_views": 4} if way == "views" else {}
-    return make_transfer_pipeline(backbone, image_size=size, random_state=0, **views)
+    views = {"augmentation": "crop", "n_views": 4} if args.way == "views" else {}
+    return make_transfer_pipeline(args.backbone, image_size=args.size, random_state=0, **views)
 
 
 def main():
@@ -36,14 +42,16 @@ def main():
     parser.add_argument("way", choices=["frozen", "views", "fine-tuned"])
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--stages", type=int, default=3, help="that fine-tuning trains")
     parser.add_argument("--epochs", type=int, default=10, help="of fine-tuning")
+    parser.add_argument("--tuned-fraction", type=float, help="chosen by a trial by default")
     parser.add_argument("--confusion", type=Path, help="draw the confusion matrix into this file")
     args = parser.parse_args()
     y = np.loadtxt(args.data / "train_perfect_preds.txt", dtype=int)
     X = [str(args.data / "cars_train" / f"{number:05d}.jpg") for number in range(1, len(y) + 1)]
     train, test = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
     print(machine("openvino", "timm"))
-    classifier = model(args.way, args.backbone, args.size, args.epochs)
+    classifier = model(args)
     begun, cpu = time.perf_counter(), time.process_time()
     classifier.fit([X[i] for i in train], y[train])
     fitted = f"fit {time.perf_counter() - begun:.0f} s, {time.process_time() - cpu:.0f} CPU s"

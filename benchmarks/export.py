@@ -32,7 +32,7 @@ from sktransfer.export import SKOPS_TRUSTED, export_onnx
 from sktransfer.images import decode_image, fit_to_network
 
 LOGISTIC = make_pipeline(StandardScaler(), PCA(64), LogisticRegression(max_iter=1000))
-TUNED = FineTuneClassifier(trainable_stages=1, max_epochs=3, random_state=0)
+TUNED = FineTuneClassifier(trainable_stages=1, tuned_fraction=1, max_epochs=3, random_state=0)
 VIEWS = {"augmentation": "crop", "n_views": 4, "n_test_views": 1}
 MODELS = {
     "pipeline, tiny_mobilenet": make_transfer_pipeline("tiny_mobilenet"),

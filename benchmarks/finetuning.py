@@ -62,6 +62,7 @@ def ours(arguments, data, target, epochs, **params):
         arguments.backbone,
         weights=arguments.weights,
         trainable_stages=arguments.trainable_stages,
+        tuned_fraction=1,
         image_size=arguments.image_size,
         max_epochs=epochs,
         batch_size=BATCH_SIZE,

@@ -78,7 +78,7 @@ print(f"{len(X_train)} training images, {len(X_test)} test images, {len(set(y_tr
 # classifier trains on four views of each image and averages its predictions over four views of a
 # new image (test-time augmentation). The last one also trains the upper stages of the network, and
 # stops when its loss on validation images, a part of the training images, no longer falls. Cars
-# differ in details, so it trains faster than by default and keeps the trained weights as they are.
+# differ in details, so it keeps the trained weights as they are.
 
 size = options.image_size
 head = HeadClassifier(random_state=0)
@@ -93,9 +93,6 @@ models = {
         head=head,
         image_size=size,
         trainable_stages=options.stages,
-        augmentation="crop",
-        n_views=4,
-        backbone_lr_factor=1,
         tuned_fraction=1,
         max_epochs=options.epochs,
         early_stopping=True,
