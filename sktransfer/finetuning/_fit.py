@@ -221,7 +221,7 @@ def _trial_parts(groups, strata, seed):
     splitter, sizes = KFold, [len(first)]
     if strata is not None:
         splitter, strata = StratifiedKFold, strata[first]
-        sizes = np.bincount(strata)
+        _, sizes = np.unique(strata, return_counts=True)
     if min(sizes) < N_TRIALS:
         return
     folds = splitter(N_TRIALS, shuffle=True, random_state=seed)
