@@ -262,11 +262,16 @@ def _count_stages(spec, trainable_stages):
 def _fit_head(params, rows, y, weight, train, valid, seed, label_smoothing=0.0):
     """Return a head trained on embeddings."""
     head = HeadClassifier() if params.head is None else clone(params.head)
-    unset = {"random_state": None, "class_weight": None, "device": "auto", "verbose": 0}
-    unset["label_smoothing"] = 0.0
-    ours = {**params.get_params(deep=False), "random_state": seed}
-    ours["label_smoothing"] = label_smoothing
-    head.set_params(**{name: ours[name] for name in unset if getattr(head, name) == unset[name]})
+    ours = {
+        "random_state": (None, seed),
+        "class_weight": (None, params.class_weight),
+        "label_smoothing": (0.0, label_smoothing),
+        "device": ("auto", params.device),
+        "verbose": (0, params.verbose),
+    }
+    for name, (unset, value) in ours.items():
+        if getattr(head, name) == unset:
+            head.set_params(**{name: value})
     validation = {}
     if len(valid) and head.early_stopping:
         validation = {"X_val": rows[valid], "y_val": y[valid]}
