@@ -52,9 +52,8 @@ class FineTuneClassifier(
         Name of the network, see :func:`sktransfer.list_backbones`, or a custom module.
     trainable_stages : int or "all", default=3
         Number of stages to train, counted from the end, see
-        :func:`sktransfer.backbones.backbone_stages`. 0 equals the frozen pipeline: nothing is
-        trained together, and the parameters of that training are ignored. "all" trains the whole
-        network.
+        :func:`sktransfer.backbones.backbone_stages`. 0 equals the frozen pipeline: the parameters
+        of the second training are ignored. "all" trains the whole network.
     head : HeadClassifier or None, default=None
         The head. It is cloned; unless set, its ``random_state``, ``class_weight``, ``device`` and
         ``verbose`` are those of this classifier. Its parameters apply to the training on frozen
@@ -77,19 +76,19 @@ class FineTuneClassifier(
     layer_decay : float in (0, 1], default=1.0
         Learning rate of each stage, as a fraction of that of the stage above it [1]_.
     tuned_fraction : float in (0, 1] or "auto", default="auto"
-        The final weights of stages and head are this fraction of the weights that were trained
-        together, plus the rest of those before [2]_. A smaller fraction keeps more of what the
-        backbone knew; 1 keeps the trained weights. "auto" chooses 0 (the frozen backbone), 0.25,
-        0.5, 0.75 or 1 by the accuracy (of each label, if there are several) in up to three trials:
-        each trains on two thirds of the images and is judged by the last third, until 500 images
-        have been judged. Unless the best fraction gains more than three standard errors, it is 0.
-        Then all images are trained on. With ``early_stopping`` or ``X_val`` there are no trials,
-        and the fraction that is best on the validation images is chosen. "auto" is 0.5 if a class
-        has fewer than three images.
+        The final weights of stages and head are an average of the weights before and after the
+        second training; this is the fraction of those after [2]_. A smaller fraction keeps more of
+        what the backbone knew; 1 keeps the trained weights. "auto" chooses 0 (the frozen backbone),
+        0.25, 0.5, 0.75 or 1 by the accuracy (of each label, if there are several) in up to three
+        trials. Each trains on two thirds of the images and is judged by the last third, until 500
+        images have been judged. If the best fraction gains no more than three standard errors over
+        0, it is 0. Then ``fit`` trains on all images. If a class has fewer than three images, there
+        are no trials, and "auto" is 0.5. There are none with ``early_stopping`` or ``X_val``
+        either: ``fit`` then chooses the fraction that is best on the validation images.
     label_smoothing : float in [0, 1), default=0.1
         Fraction of each target that is spread evenly over all classes in both trainings, unless
         ``head`` has a ``label_smoothing``. It leaves the backbone something to learn where the head
-        alone can learn the images by heart. Frozen pipelines do without it.
+        alone could memorize the images. A frozen pipeline does not use it.
     weight_decay : float, default=0.01
         Fraction, times the learning rate, by which each step shrinks the weights; biases and
         normalizations are not decayed.
@@ -105,7 +104,7 @@ class FineTuneClassifier(
         available for several labels per image.
     early_stopping : bool, default=False
         Whether to stop when ``scoring`` on validation images no longer improves, and to restore
-        the weights of the best epoch. Epoch 0, the head on the frozen backbone, counts as one.
+        the weights of the best epoch. Epoch 0, the head on the frozen backbone, counts too.
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the images, stratified by class, that early stopping sets aside if ``fit`` is
         given no validation images. Equal images stay together.
@@ -142,9 +141,9 @@ class FineTuneClassifier(
         Where embeddings of the frozen backbone are kept, as for
         :class:`~sktransfer.ImageEmbedder`. Tuned embeddings are not cached.
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights of the head, the order of images, views, dropout and the
-        validation images. An int gives bit-equal weights each time on a CPU with the same number
-        of threads.
+        Seed of the initial weights of the head, the order of images, views, dropout, and the
+        images for trials and validation. An int gives bit-equal weights each time on a CPU with the
+        same number of threads.
     verbose : int, default=0
         0 is silent, 1 shows progress bars, 2 also prints a line per epoch.
 
@@ -168,8 +167,8 @@ class FineTuneClassifier(
         One dictionary per epoch of the second training: "epoch" (from 1), "lr" (of the head, at
         the start of the epoch), "train_loss" and "seconds". With validation images also
         "valid_loss", "train_accuracy" (during the epoch), "valid_accuracy" and
-        "valid_<scoring>"; then an epoch 0, before the training, has those of the validation. If
-        trials chose the frozen backbone, it is the history of the last trial.
+        "valid_<scoring>", and an epoch 0 with the validation results before the training. If
+        trials chose the frozen backbone, this is the history of the last trial.
     best_epoch_ : int
         Epoch whose weights the model has: the best one with early stopping, otherwise the last.
         0 if the frozen backbone was best, or nothing was tuned.
@@ -187,11 +186,10 @@ class FineTuneClassifier(
 
     Notes
     -----
-    The state of a fitted classifier, for pickle and the like, has the weights of the head and of
-    the tuned stages as arrays, and the parameters without ``callbacks``. The networks are built
-    again when they are needed: the frozen part is loaded by name, and its weights are checked. A
-    model trained on a GPU predicts on a machine without one. Ctrl-C ends training and keeps what
-    has been learned.
+    A saved classifier contains the weights of the head and of the tuned stages as arrays, and the
+    parameters without ``callbacks``. The networks are built again when they are needed: the frozen
+    part is loaded by name, and its weights are checked. A model trained on a GPU predicts on a
+    machine without one. Ctrl-C ends training and keeps what has been learned.
 
     References
     ----------
