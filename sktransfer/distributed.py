@@ -85,7 +85,27 @@ class EmbedBatch:
         self.column, self.output, self.on_error = column, output, on_error
 
     def __call__(self, batch: Any) -> Any:
-        """Return a copy of the batch with a column of embeddings."""
+        """Embed the images of a batch.
+
+        Parameters
+        ----------
+        batch : dict, pandas.DataFrame, pyarrow.Table or pyarrow.RecordBatch
+            The batch, which stays as it is.
+
+        Returns
+        -------
+        dict, pandas.DataFrame, pyarrow.Table or pyarrow.RecordBatch
+            A copy of the batch with a column of embeddings.
+
+        Raises
+        ------
+        TypeError
+            If the batch is of another type.
+        ValueError
+            If it has no column ``column``.
+        ImageReadError
+            With ``on_error="raise"``, if an image cannot be read.
+        """
         is_mapping, is_arrow = isinstance(batch, Mapping), hasattr(batch, "append_column")
         if not (is_mapping or is_arrow or hasattr(batch, "assign")):
             raise TypeError(

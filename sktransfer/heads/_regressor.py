@@ -30,8 +30,11 @@ class HeadRegressor(Predicts, RegressorMixin, BaseHead):
     Parameters
     ----------
     weight_decay : float or "auto", default="auto"
-        As for :class:`HeadClassifier`, except that "auto" is, for a linear head, the penalty under
-        which ridge regression has the smallest leave-one-out squared error.
+        Weight decay of the optimizer: the factor of an L2 penalty on the weights or, with
+        "adamw", the fraction (times ``lr``) by which each step shrinks them. Biases and batch
+        normalizations are not decayed. For a linear head, "auto" is the penalty under which ridge
+        regression has the smallest leave-one-out squared error. For any other head "auto" is
+        0.0001, and with "adamw" 0.01.
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples (or of the groups, if ``fit`` is given groups) that early stopping
         sets aside if no other validation samples are given.
