@@ -13,6 +13,19 @@ from ._checkpoint import read_checkpoint, write_checkpoint
 LOSSES = ("train_loss", "valid_loss")
 
 
+def check_callbacks(callbacks):
+    """Refuse what skorch would not call."""
+    for given in callbacks or []:
+        held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if not isinstance(held, Callback) and not (
+            isinstance(held, type) and issubclass(held, Callback)
+        ):
+            raise ValueError(
+                f"callbacks contains {given!r}, which is not a skorch callback. Pass instances of "
+                "skorch.callbacks.Callback, or pairs (name, callback)."
+            )
+
+
 class StopOnDivergence(Callback):
     """Raise an error that describes the learning rates when the training loss is not finite."""
 
@@ -139,6 +152,8 @@ class Progress(Callback):
         self.verbose = verbose
 
     def on_train_begin(self, net, **kwargs):
+        if self.verbose >= 2:
+            print(self.description)
         self.bar_ = tqdm(
             total=self.total,
             initial=self.n_done,

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from sklearn.metrics import get_scorer
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import EpochScoring
 from skorch.history import History
 from torch.utils.data import Dataset
 
 from .._utils._warnings import warn_user
 from ..exceptions import SmallValidationWarning
-from ._callbacks import BestEpoch, FitTasks, Progress, StopOnDivergence
+from ._callbacks import BestEpoch, FitTasks, Progress, StopOnDivergence, check_callbacks
 from ._random import seed_epoch
 from ._samples import Batches, EmbeddingDataset
 from ._schedules import make_schedule
@@ -283,15 +283,7 @@ def train(
     is None without early stopping. `rates` describes the learning rates, for an error, and `tasks`
     has the arguments of `FitTasks`. The other parameters are those of the estimators.
     """
-    for given in callbacks or []:
-        held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
-        if not isinstance(held, Callback) and not (
-            isinstance(held, type) and issubclass(held, Callback)
-        ):
-            raise ValueError(
-                f"callbacks contains {given!r}, which is not a skorch callback. Pass instances of "
-                "skorch.callbacks.Callback, or pairs (name, callback)."
-            )
+    check_callbacks(callbacks)
     monitor = "train_loss" if dataset_valid is None else f"valid_{scoring}"
     schedule = make_schedule(
         lr_schedule,

@@ -75,16 +75,18 @@ class FineTuneClassifier(
         it closer to the pretrained weights.
     layer_decay : float in (0, 1], default=1.0
         Learning rate of each stage, as a fraction of that of the stage above it [1]_.
-    tuned_fraction : float in (0, 1] or "auto", default="auto"
+    tuned_fraction : float in [0, 1] or "auto", default="auto"
         The final weights of stages and head are an average of the weights before and after the
         second training; this is the fraction of those after [2]_. A smaller fraction keeps more of
-        what the backbone knew; 1 keeps the trained weights. "auto" chooses 0 (the frozen backbone),
-        0.25, 0.5, 0.75 or 1 by the accuracy (of each label, if there are several) in up to three
-        trials. Each trains on two thirds of the images and is judged by the last third, until 500
-        images have been judged. If the best fraction gains no more than three standard errors over
-        0, it is 0. Then ``fit`` trains on all images. If a class has fewer than three images, there
-        are no trials, and "auto" is 0.5. There are none with ``early_stopping`` or ``X_val``
-        either: ``fit`` then chooses the fraction that is best on the validation images.
+        what the backbone knew; 1 keeps the trained weights, and 0 equals the frozen pipeline.
+        "auto" chooses 0, 0.25, 0.5, 0.75 or 1 by the accuracy (of each label, if there are several;
+        weighted by ``sample_weight``) in up to three trials. Each trains on two thirds of the
+        images and is judged by the last third, until 500 images have been judged. If the best
+        fraction gains no more than three standard errors over 0, it is 0. Then ``fit`` trains on
+        all images. Classes of fewer than three images are not judged; if fewer than two classes are
+        left, there are no trials, and "auto" is 0.5. There are none with ``early_stopping`` or
+        ``X_val`` either: ``fit`` then chooses the fraction that is best on the validation images,
+        however little it gains.
     label_smoothing : float in [0, 1), default=0.1
         Fraction of each target that is spread evenly over all classes in both trainings, unless
         ``head`` has a ``label_smoothing``. It leaves the backbone something to learn where the head
@@ -118,8 +120,8 @@ class FineTuneClassifier(
     checkpoint_dir : str, path-like or None, default=None
         Directory of checkpoints, written after each epoch. A fit that was killed resumes when it
         is started again with the same images and parameters, and ends with the same weights (on
-        a CPU). Other images or parameters have their own file. A finished fit leaves its final
-        weights there, and is not resumed.
+        a CPU). Other images or parameters have their own file. A finished fit is not resumed; it
+        leaves its final weights there, unless it chose the frozen backbone.
     callbacks : list or None, default=None
         Callbacks of skorch for the second training: instances of
         :class:`skorch.callbacks.Callback` or pairs (name, callback). They are not saved with a
@@ -189,7 +191,10 @@ class FineTuneClassifier(
     A saved classifier contains the weights of the head and of the tuned stages as arrays, and the
     parameters without ``callbacks``. The networks are built again when they are needed: the frozen
     part is loaded by name, and its weights are checked. A model trained on a GPU predicts on a
-    machine without one. Ctrl-C ends training and keeps what has been learned.
+    machine without one.
+
+    Ctrl-C in the second training ends it and keeps the weights so far, or the frozen pipeline if no
+    epoch is complete. In the first training or in a trial, it ends ``fit``.
 
     References
     ----------
@@ -220,7 +225,7 @@ class FineTuneClassifier(
         "lr": [Interval(Real, 0, LARGEST, closed="neither")],
         "backbone_lr_factor": [Interval(Real, 0, LARGEST, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
-        "tuned_fraction": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "tuned_fraction": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, LARGEST, closed="left")],
         "update_batch_norm": ["boolean"],

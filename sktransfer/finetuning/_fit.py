@@ -1,5 +1,6 @@
 """One fit of a `FineTuneClassifier`: the head alone, then head and backbone together."""
 
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ N_TRIALS = 3
 #: ... until so many images have been held out.
 ENOUGH_IMAGES = 500
 
-#: ``tuned_fraction`` where a class has too few images to hold some out.
+#: ``tuned_fraction`` where fewer than two classes have enough images to hold some out.
 FEW_IMAGES_FRACTION = 0.5
 
 #: A fraction other than 0 must gain more standard errors in the trials. It is the best of four, so
@@ -88,13 +89,14 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
     fitted |= {"best_epoch": 0, "tuned_fraction": 0.0, "fraction_scores": None}
-    if n_stages == 0:
+    if n_stages == 0 or params.tuned_fraction == 0:
         head = _fit_head(params, rows, y, weight, train, valid, params.random_state)
         return fitted | {"head": head}
 
-    from .._training._callbacks import Checkpoint
+    from .._training._callbacks import Checkpoint, check_callbacks
     from ._joint_training import JointTraining, choose_fraction
 
+    check_callbacks(params.callbacks)
     root = resolve_cache_root(params.cache)
     digests = digest_images(images, root, thread_share())
     train = train[weight[:n_train] > 0]
@@ -144,14 +146,16 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     data = dataset(train, limit, views=views, new_views=new_views)
     data_valid = dataset(valid, limit - data.n_bytes) if len(valid) else None
 
-    # Without a seed of its own, a fit that resumes still needs the same head.
-    head_seed = seed if params.random_state is None else params.random_state
+    # A fit that resumes needs the same head. With an int, it is that of a frozen pipeline.
+    head_seed = params.random_state if isinstance(params.random_state, Integral) else seed
 
     def joint_training(part=slice(None), **options):
         """Train a head on a part of the training images, then head and upper stages together."""
         chosen = train[part]
         smoothing = {"label_smoothing": params.label_smoothing}
         head = _fit_head(params, rows, y, weight, chosen, valid, head_seed, **smoothing)
+        if head.net_.interrupted_:
+            raise KeyboardInterrupt
         weights = weight
         if head.class_weight is not None:
             given = head.class_weight, targets.classes, codes[chosen], weight[chosen]
@@ -168,21 +172,29 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
 
     training = scores = None
     if with_trial:
-        right, n_right = [], 0
+        right, judged = [], np.empty(0, dtype=int)
         parts = _trial_parts(groups, strata, seed)
         for path, (part, held_out) in zip(trial_paths, parts, strict=False):
             training = None  # frees memory
             saved = path and Checkpoint(path, seed, reuse=True)
-            training = joint_training(part, what="trial", checkpoint=saved)
+            if saved and saved.seed != seed:  # of another fit, whose first trial is gone
+                path.unlink()
+                saved = Checkpoint(path, seed)
+            training = joint_training(part, what=f"trial {len(right) + 1}", checkpoint=saved)
+            if training.net.interrupted_:
+                raise KeyboardInterrupt
             right.append(training.right(data.part(held_out), codes[train[held_out]]))
-            n_right += len(held_out)
-            if training.net.interrupted_ or n_right >= ENOUGH_IMAGES:
+            judged = np.append(judged, train[held_out])
+            if len(judged) >= ENOUGH_IMAGES:
                 break
         if right:
-            fraction, scores = choose_fraction(np.concatenate(right, axis=1), N_ERRORS)
+            right = np.concatenate(right, axis=1)
+            fraction, scores = choose_fraction(right, weight[judged], N_ERRORS)
         else:
             fraction = FEW_IMAGES_FRACTION
-        if fraction > 0 and not (training and training.net.interrupted_):
+        if params.verbose >= 2:
+            print(f"tuned_fraction={fraction:g}, judged by {len(judged)} images")
+        if fraction > 0:
             training = None  # all images are trained on
     if training is None:
         training = joint_training(
@@ -192,7 +204,10 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             tasks=tasks,
         )
     if fraction == "auto":
-        fraction, scores = choose_fraction(training.right(data_valid, codes[valid]), n_errors=0)
+        right = training.right(data_valid, codes[valid])
+        fraction, scores = choose_fraction(right, weight[valid], n_errors=0)
+    if training.net.interrupted_ and training.best_epoch == 0:
+        fraction = 0.0  # no epoch came to its end
     if checkpoint and not training.net.interrupted_:
         for path in filter(None, trial_paths):
             path.unlink(missing_ok=True)
@@ -215,18 +230,23 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
 def _trial_parts(groups, strata, seed):
     """Yield the indices of the images that each trial trains on and holds out, if there are enough.
 
-    Groups of equal images stay together, and each class is in all parts.
+    Groups of equal images stay together, and each class is in all parts. Classes with too few
+    images for that are never held out.
     """
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    splitter, sizes = KFold, [len(first)]
+    splitter, common = KFold, np.arange(len(first))
     if strata is not None:
         splitter, strata = StratifiedKFold, strata[first]
-        _, sizes = np.unique(strata, return_counts=True)
-    if min(sizes) < N_TRIALS:
+        _, codes, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+        common = np.flatnonzero((sizes >= N_TRIALS)[codes])
+        if np.sum(sizes >= N_TRIALS) < 2:
+            return
+        strata = strata[common]
+    if len(common) < N_TRIALS:
         return
     folds = splitter(N_TRIALS, shuffle=True, random_state=seed)
-    for _, held_out in folds.split(first, strata):
-        mask = np.isin(group, held_out)
+    for _, held_out in folds.split(common, strata):
+        mask = np.isin(group, common[held_out])
         yield np.flatnonzero(~mask), np.flatnonzero(mask)
 
 

@@ -88,15 +88,15 @@ class JointTraining:
         return np.array(right)
 
 
-def choose_fraction(right, n_errors):
-    """Return the best fraction, and the accuracy of each one.
+def choose_fraction(right, weight, n_errors):
+    """Return the best fraction, and the accuracy of each one on weighted samples.
 
     It is 0 unless the best one gains more than a number of standard errors over 0.
     """
-    scores = right.mean(axis=1)
+    scores = right @ weight / weight.sum()
     best = int(scores.argmax())
-    gain = right[best] - right[0]
-    if gain.mean() <= n_errors * gain.std() / np.sqrt(len(gain)):
+    gains, gain = right[best] - right[0], scores[best] - scores[0]
+    if gain <= n_errors * np.linalg.norm(weight * (gains - gain)) / weight.sum():
         best = 0
     return FRACTIONS[best], dict(zip(FRACTIONS, scores.tolist(), strict=True))
 

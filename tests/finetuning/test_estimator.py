@@ -225,7 +225,7 @@ def test_too_few_images_to_validate():
         ({"trainable_stages": -1}, "trainable_stages"),
         ({"memory_limit": "much"}, "not a size"),
         ({"lr": 0.0}, "lr"),
-        ({"callbacks": [print]}, "not a skorch callback"),
+        ({"callbacks": [print], "tuned_fraction": "auto"}, "not a skorch callback"),
         ({"scoring": "acc"}, "scoring"),
         ({"device": "cuda:7"}, "not available"),
         ({"max_epochs": 10**30}, "max_epochs"),
@@ -290,7 +290,9 @@ def test_a_memory_limit_is_read_before_anything_is_trained(monkeypatch):
 
 def test_progress(capsys):
     tuner(verbose=2).fit(X, Y)
-    assert capsys.readouterr().out.count("train_loss") == 53  # the head first
+    printed = capsys.readouterr().out
+    assert printed.count("train_loss") == 53  # the head first
+    assert printed.count("Sequential: fine-tuning\n") == 1
     tuner(verbose=1).fit(X, Y)
     shown = capsys.readouterr().err
     for name in ("Sequential", "Head of 10 features, 40 samples", "Sequential: fine-tuning"):

@@ -47,12 +47,13 @@ class Epochs(Callback):
 # Training
 
 
-def test_nothing_trainable_is_the_frozen_pipeline():
+@pytest.mark.parametrize("nothing", [{"trainable_stages": 0}, {"tuned_fraction": 0}])
+def test_nothing_trainable_is_the_frozen_pipeline(nothing):
     params = {"cache": None, "engine": "torch"}
     head = HeadClassifier(hidden_units=8, dropout=0.1, max_epochs=5, random_state=0)
     pipeline = make_transfer_pipeline("tiny_mobilenet", head, **params).fit(X, Y)
     head = clone(head).set_params(random_state=None)
-    model = FineTuneClassifier(trainable_stages=0, head=head, random_state=0, **params).fit(X, Y)
+    model = FineTuneClassifier(head=head, random_state=0, **nothing, **params).fit(X, Y)
     assert np.array_equal(model.predict_proba(X), pipeline.predict_proba(X))
     assert np.array_equal(model.transform(X), pipeline[0].transform(X))
     assert (model.n_epochs_, model.history_, model.backbone_) == (0, [], None)
@@ -132,6 +133,9 @@ def test_every_image_is_held_out_once_and_every_class_is_everywhere():
         assert not np.isin(groups[part], groups[held_out]).any()
         assert set(strata[part]) == set(strata[held_out]) == {0, 2}
     assert list(_fit._trial_parts(groups, (groups < 2).astype(int), 0)) == []
+    strata[groups >= 9] = 5  # rare
+    for part, held_out in _fit._trial_parts(groups, strata, 0):
+        assert set(strata[part]) == {0, 2, 5} and set(strata[held_out]) == {0, 2}
     assert len(list(_fit._trial_parts(groups, None, 0))) == 3
 
 
@@ -195,9 +199,18 @@ def test_a_training_must_gain_more_than_standard_errors(n_gained, n_lost, n_erro
     right = np.zeros((5, 40))
     right[0, n_gained : n_gained + 20] = right[1, :5] = True
     right[2, : n_gained + 20 - n_lost] = True
-    fraction, scores = choose_fraction(right, n_errors)
+    fraction, scores = choose_fraction(right, np.full(40, 0.5), n_errors)
     assert fraction == chosen
     assert scores[0.0] == 0.5 and scores[0.5] == (n_gained + 20 - n_lost) / 40
+
+
+def test_images_are_judged_by_their_weights():
+    right = np.zeros((5, 40))
+    right[0, :20] = right[4, 20:] = True
+    for factor, chosen in ((9.0, 1.0), (1.0, 0.0), (1 / 9, 0.0)):
+        weight = np.repeat([1.0, factor], 20)
+        fraction, scores = choose_fraction(right, weight, 2)
+        assert fraction == chosen and scores[1.0] == pytest.approx(factor / (1 + factor))
 
 
 def test_labels_are_smoothed_in_both_trainings_unless_the_head_says_otherwise():
@@ -217,8 +230,10 @@ def test_labels_are_smoothed_in_both_trainings_unless_the_head_says_otherwise():
     assert ours[1]["train_loss"] > found["none"][1][1]["train_loss"]
 
 
-def test_each_trial_needs_an_image_of_each_class():
+def test_trials_do_without_rare_classes_but_not_without_common_ones():
     model = tuner(tuned_fraction="auto").fit(X, ["rare", "rare", *Y[2:]])
+    assert model.fraction_scores_ is not None
+    model = tuner(tuned_fraction="auto").fit(X[:4], ["rare", "rare", "few", "few"])
     assert model.tuned_fraction_ == 0.5 and model.fraction_scores_ is None
 
 
@@ -475,7 +490,7 @@ def killer(epoch):
     return Epochs(kill)
 
 
-@pytest.mark.parametrize("random_state", [0, None])
+@pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
     params = {
@@ -496,7 +511,7 @@ def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
     resumed = tuner(callbacks=[epochs], **params).fit(X, Y)
     assert epochs.seen == [4, 5]
     assert [row["epoch"] for row in resumed.history_ if row["epoch"]] == [1, 2, 3, 4, 5]
-    if random_state == 0:
+    if isinstance(random_state, int):
         params["checkpoint_dir"] = None
         whole = tuner(**params).fit(X, Y)
         assert same(state(resumed), state(whole))
@@ -546,13 +561,49 @@ def test_killed_fit_resumes_its_trials(tmp_path, monkeypatch, n_done, random_sta
     assert same(state(resumed), state(tuner(**params).fit(X, Y)))
 
 
-def test_ctrl_c_in_a_trial_keeps_what_it_learned(tmp_path, monkeypatch):
+def test_trials_of_another_fit_are_not_resumed(tmp_path, monkeypatch):
+    params = {"max_epochs": 3, "random_state": None, "checkpoint_dir": tmp_path}
+    started = note_epochs(monkeypatch, killed_in=6)
+    with pytest.raises(Killed):
+        tuner(tuned_fraction="auto", **params).fit(X, Y)
+    (first,) = tmp_path.glob("*.trial1.pt")
+    first.unlink()
+    tuner(tuned_fraction="auto", **params).fit(X, Y)
+    assert started[6:12] == [1, 2, 3, 1, 2, 3]
+
+
+def test_ctrl_c_in_a_trial_ends_the_fit(tmp_path, monkeypatch):
     started = note_epochs(monkeypatch, killed_in=3, error=KeyboardInterrupt)
     params = {"max_epochs": 4, "backbone_lr_factor": 1.0, "checkpoint_dir": tmp_path}
-    model = tuner(tuned_fraction="auto", **params).fit(X, Y)
-    assert started == [1, 2, 3] and model.n_epochs_ == 2 and model.predict(X).shape == (40,)
+    with pytest.raises(KeyboardInterrupt):
+        tuner(tuned_fraction="auto", **params).fit(X, Y)
+    assert started == [1, 2, 3]
     tuner(tuned_fraction="auto", **params).fit(X, Y)
     assert started[:5] == [1, 2, 3, 3, 4] and len(started) >= 3 + 2 + 2 * 4
+
+
+class CtrlC(Callback):
+    """Interrupt the first or a later epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if net.history[-1, "epoch"] == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_the_first_training_ends_the_fit():
+    model = tuner(head=HeadClassifier(callbacks=[CtrlC(2)]))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+
+
+def test_ctrl_c_before_the_end_of_an_epoch_leaves_the_frozen_pipeline():
+    model = tuner(callbacks=[CtrlC(1)]).fit(X, Y)
+    assert (model.tuned_fraction_, model.backbone_, model.n_epochs_) == (0, None, 0)
+    frozen = tuner(trainable_stages=0).fit(X, Y)
+    assert np.array_equal(model.predict_proba(X), frozen.predict_proba(X))
 
 
 def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
@@ -589,12 +640,7 @@ def test_checkpoint_belongs_to_images_and_parameters(tmp_path):
 
 
 def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
-    class CtrlC(Callback):
-        def on_batch_end(self, net, **kwargs):
-            if net.history[-1, "epoch"] == 2:
-                raise KeyboardInterrupt
-
-    model = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[CtrlC()]).fit(X, Y)
+    model = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[CtrlC(2)]).fit(X, Y)
     assert model.n_epochs_ == model.best_epoch_ == 1
     epochs = Epochs()
     resumed = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[epochs]).fit(X, Y)
@@ -605,9 +651,10 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     model = tuner(max_epochs=1, checkpoint_dir=tmp_path).fit(X, Y)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=f"{file} cannot be read.*Delete it"):
-        model.fit(X, Y)
+    for damaged in (file.read_bytes()[:100], b"", b"a text\n"):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{file} cannot be read.*Delete it"):
+            model.fit(X, Y)
 
 
 def linear(n_features, n_outputs):
