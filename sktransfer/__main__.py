@@ -59,6 +59,8 @@ def main(arguments=None):
     try:
         if images.is_dir():
             paths = images_below(images, IMAGE_EXTENSIONS)
+        elif images.suffix.lower() in IMAGE_EXTENSIONS:
+            raise ValueError(f"{images} is an image; pass a folder, or a text file of paths.")
         else:
             paths = list(filter(None, images.read_text("utf-8", "surrogateescape").split("\n")))
         paths = paths[i - 1 :: n]
@@ -66,7 +68,8 @@ def main(arguments=None):
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{folder}: {len(paths)} images, {n_unreadable or 0} of them unreadable")
+    why = " (the column 'error' says why)" if n_unreadable else ""
+    print(f"{folder}: {len(paths)} images, {n_unreadable or 0} of them unreadable{why}")
     return 3 if n_unreadable else 0
 
 

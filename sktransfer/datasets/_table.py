@@ -218,9 +218,10 @@ def _check_cells(path, rows, columns):
     for column in columns:
         lines = [row[None] for row in rows if not row[column]]
         if lines:
-            hint = "" if column == columns[0] else " Without labels, leave out label_column."
+            hint = "" if column == columns[0] else "; without labels, leave out label_column"
             raise ValueError(
-                f"{path} has empty cells in the column {column!r}, line {list_some(lines)}.{hint}"
+                f"{path} has empty cells in the column {column!r}, line {list_some(lines)}. Fill "
+                f"in these cells or delete the lines{hint}."
             )
     lines = defaultdict(list)
     for row in rows:
@@ -241,4 +242,4 @@ def _hint_on_missing(missing, paths, suffix):
             return f" Hint: the file names lack their extension: suffix={extension!r}."
     if len(missing) == len(paths):
         return " Hint: none of the images exists; check image_dir."
-    return ""
+    return " Hint: delete the rows of these images, or add the files."

@@ -168,12 +168,14 @@ def test_exit_status_of_the_command_line(files, tmp_path, capsys):
     paths.write_text(f"{files[0]}\n{tmp_path}/missing.png\n")
     assert main(["embed", str(paths), out, "--image-size", "32"]) == 3
     printed = capsys.readouterr()
-    assert "2 images, 1 of them unreadable" in printed.out
+    assert "2 images, 1 of them unreadable (the column 'error' says why)" in printed.out
     assert "tiny_mobilenet" in printed.err  # the progress
     assert main(["embed", str(paths), out, "--shard", "3/3"]) == 0  # an empty shard
     assert main(["embed", str(paths), out, "--backbone", "resnet05"]) == 1
     assert "error: " in capsys.readouterr().err
     assert main(["embed", str(tmp_path / "nothing"), out]) == 1
+    assert main(["embed", files[0], out]) == 1
+    assert "is an image; pass a folder, or a text file of paths" in capsys.readouterr().err
     command = [sys.executable, "-m", "sktransfer", "embed", "--help"]
     assert "Exit status" in subprocess.check_output(command, text=True)
     for shard in ("0/3", "4/3", "1", "a/b"):
