@@ -124,7 +124,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         ``"mps"``. MPS is untested.
     precision : {"float32", "bfloat16", "float16"}, default="float32"
         Precision of the forward pass; embeddings are always float32. ``"float16"`` needs a GPU,
-        ``"bfloat16"`` a GPU or a CPU with AVX-512.
+        ``"bfloat16"`` a GPU, or a CPU with AVX-512 or Arm bf16 instructions.
     engine : {"auto", "torch", "openvino"}, default="auto"
         What runs the network. ``"auto"`` uses OpenVINO (extra ``fast``) on a CPU if it is
         installed and the backbone is not a custom module.
