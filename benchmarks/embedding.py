@@ -7,6 +7,7 @@ weights, which cost the same as trained weights.
     python benchmarks/embedding.py FOLDER [--networks resnet50,mobilenet_v2]
     python benchmarks/embedding.py FOLDER --memory     # memory for 2,000 and 20,000 images
     python benchmarks/embedding.py FOLDER --start      # time to import and to load
+    python benchmarks/embedding.py FOLDER --profile    # where the CPU time of an image goes
     python benchmarks/embedding.py FOLDER --make OUTPUT --number 2000 --size 768x512
 
 FOLDER is a folder with JPEG files, searched recursively. ``--make`` writes a folder of
@@ -359,6 +360,40 @@ def start(networks, rounds=5):
             print(f"| {network} | {imported:.2f} | {loaded:.2f} |", flush=True)
 
 
+def profile(folder, network, number, rounds):
+    """Print the CPU time of each step on one thread, the least of some rounds."""
+    from sktransfer._engine import frozen_network, resolve_runtime
+    from sktransfer.images import decode_image, fit_to_network
+
+    torch.set_num_threads(1)
+    files, spec = image_files(folder, number), spec_of(network)
+    how, handfuls = spec.preprocessing, [files[i : i + 8] for i in range(0, number, 8)]
+    run = frozen_network(spec, resolve_runtime("cpu", "float32", "openvino")).runner()
+    embed = ours(network, "openvino", "float32", "cpu")
+
+    def decode(file):
+        return fit_to_network(decode_image(file, min_side=how.min_decoded_side), how)[None]
+
+    decoded = [decode(file) for file in files]
+    steps = {
+        "decoding and resizing": lambda: [decode(file) for file in files],
+        "network, images one by one": lambda: [run(pixels) for pixels in decoded],
+        "both, eight images each in turn": lambda: [
+            [run(pixels) for pixels in [decode(file) for file in some]] for some in handfuls
+        ],
+        "ImageEmbedder": lambda: embed(files),
+    }
+    least = dict.fromkeys(steps, np.inf)
+    for _ in range(rounds + 1):  # the first one warms up
+        for name, step in steps.items():
+            begun = time.process_time()
+            step()
+            least[name] = min(least[name], time.process_time() - begun)
+    print(f"\n{network}\n\n| | CPU microseconds per image |\n|---|---:|")
+    for name, seconds in least.items():
+        print(f"| {name} | {1e6 * seconds / number:.0f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -367,6 +402,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--start", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--make", type=Path)
     parser.add_argument("--size", default="768x512")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
@@ -381,6 +417,8 @@ def main():
     for network in args.networks.split(","):
         if args.memory:
             memory(args.folder, network)
+        elif args.profile:
+            profile(args.folder, network, args.number, args.rounds)
         else:
             report(network, race(network, image_files(args.folder, args.number), args.rounds))
 
