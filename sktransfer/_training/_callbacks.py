@@ -26,6 +26,11 @@ def check_callbacks(callbacks):
             )
 
 
+def of_kind(kind, net):
+    """Return the callbacks of a net that are instances of a class."""
+    return [callback for _, callback in net.callbacks_ if isinstance(callback, kind)]
+
+
 class StopOnDivergence(Callback):
     """Raise an error that describes the learning rates when the training loss is not finite."""
 
@@ -96,9 +101,9 @@ class Checkpoint(Callback):
             return
         net.optimizer_.load_state_dict(state["optimizer"])
         net.scaler_.load_state_dict(state["scaler"])
-        for schedule, saved in zip(_of_kind(LRScheduler, net), state["schedules"], strict=True):
+        for schedule, saved in zip(of_kind(LRScheduler, net), state["schedules"], strict=True):
             schedule.lr_scheduler_.load_state_dict(saved)
-        for best in _of_kind(BestEpoch, net):
+        for best in of_kind(BestEpoch, net):
             best.state_ = state["best"]
             net.stop_ = best.state_["misses"] >= best.patience
 
@@ -106,9 +111,9 @@ class Checkpoint(Callback):
         state = {
             "optimizer": net.optimizer_.state_dict(),
             "scaler": net.scaler_.state_dict(),
-            "schedules": [s.lr_scheduler_.state_dict() for s in _of_kind(LRScheduler, net)],
+            "schedules": [s.lr_scheduler_.state_dict() for s in of_kind(LRScheduler, net)],
         }
-        for best in _of_kind(BestEpoch, net):
+        for best in of_kind(BestEpoch, net):
             state["best"] = best.state_
         self._write(net, finished=False, **state)
 
@@ -177,7 +182,3 @@ class Progress(Callback):
 
     def on_train_end(self, net, **kwargs):
         self.bar_.close()
-
-
-def _of_kind(kind, net):
-    return [callback for _, callback in net.callbacks_ if isinstance(callback, kind)]

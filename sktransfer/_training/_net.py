@@ -12,13 +12,20 @@ import numpy as np
 import torch
 from sklearn.metrics import get_scorer
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import EarlyStopping, EpochScoring
 from skorch.history import History
 from torch.utils.data import Dataset
 
 from .._utils._warnings import warn_user
 from ..exceptions import SmallValidationWarning
-from ._callbacks import BestEpoch, FitTasks, Progress, StopOnDivergence, check_callbacks
+from ._callbacks import (
+    BestEpoch,
+    FitTasks,
+    Progress,
+    StopOnDivergence,
+    check_callbacks,
+    of_kind,
+)
 from ._random import seed_epoch
 from ._samples import Batches, EmbeddingDataset
 from ._schedules import make_schedule
@@ -204,8 +211,9 @@ class Net(NeuralNet):
                 self.run_single_epoch(valid, False, "valid", self.validation_step)
                 self.history.record("seconds", perf_counter() - start)
                 self.notify("on_epoch_end", **datasets)
-        except KeyboardInterrupt:
-            self.interrupted_ = True
+        except KeyboardInterrupt:  # EarlyStopping raises it, too
+            stops = of_kind(EarlyStopping, self)
+            self.interrupted_ = not any(stop.misses_ >= stop.patience for stop in stops)
             # The epoch was not trained to its end.
             if self.history and "seconds" not in self.history[-1]:
                 del self.history[-1]
@@ -325,6 +333,7 @@ def train(
     net.callbacks = [*ours, *(callbacks or []), *last]
     net.initialize_callbacks()
     net.partial_fit((dataset_train, dataset_valid), epochs=epochs - n_done)
-    if not net.history:
-        return 0
-    return net.history[-1]["epoch"] if best is None else best.state_["epoch"]
+    done = net.history[-1]["epoch"] if net.history else 0
+    if net.interrupted_:
+        warn_user(f"Training interrupted by the user after {done} of {epochs} epochs.", UserWarning)
+    return done if best is None or not done else best.state_["epoch"]

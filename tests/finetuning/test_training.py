@@ -10,7 +10,7 @@ import pytest
 import torch
 from new_process import CONTEXT, start
 from sklearn.base import clone
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 from torchvision.transforms import v2
 from tuners import X, Y, same, state, tiny_net, tuner
@@ -478,6 +478,9 @@ def test_equal_images_stay_on_one_side():
 # Checkpoints
 
 
+INTERRUPTED = pytest.mark.filterwarnings("ignore:Training interrupted by the user")
+
+
 class Killed(BaseException):
     """Ends a fit as a signal would."""
 
@@ -572,6 +575,7 @@ def test_trials_of_another_fit_are_not_resumed(tmp_path, monkeypatch):
     assert started[6:12] == [1, 2, 3, 1, 2, 3]
 
 
+@INTERRUPTED
 def test_ctrl_c_in_a_trial_ends_the_fit(tmp_path, monkeypatch):
     started = note_epochs(monkeypatch, killed_in=3, error=KeyboardInterrupt)
     params = {"max_epochs": 4, "backbone_lr_factor": 1.0, "checkpoint_dir": tmp_path}
@@ -593,12 +597,20 @@ class CtrlC(Callback):
             raise KeyboardInterrupt
 
 
+@INTERRUPTED
 def test_ctrl_c_in_the_first_training_ends_the_fit():
     model = tuner(head=HeadClassifier(callbacks=[CtrlC(2)]))
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y)
 
 
+def test_a_head_may_stop_early():
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10)
+    model = tuner(head=HeadClassifier(callbacks=[stop])).fit(X, Y)
+    assert model.head_.n_epochs_ == 2 and model.n_epochs_ == 3
+
+
+@INTERRUPTED
 def test_ctrl_c_before_the_end_of_an_epoch_leaves_the_frozen_pipeline():
     model = tuner(callbacks=[CtrlC(1)]).fit(X, Y)
     assert (model.tuned_fraction_, model.backbone_, model.n_epochs_) == (0, None, 0)
@@ -639,6 +651,7 @@ def test_checkpoint_belongs_to_images_and_parameters(tmp_path):
     assert epochs.seen == [2, 1, 2]
 
 
+@INTERRUPTED
 def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
     model = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[CtrlC(2)]).fit(X, Y)
     assert model.n_epochs_ == model.best_epoch_ == 1

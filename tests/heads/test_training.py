@@ -342,7 +342,9 @@ def test_ctrl_c_keeps_what_was_learned(blobs):
             if len(net.history) == 3:
                 raise KeyboardInterrupt
 
-    head = HeadClassifier(max_epochs=5, callbacks=[CtrlC()], random_state=0).fit(*blobs)
+    head = HeadClassifier(max_epochs=5, callbacks=[CtrlC()], random_state=0)
+    with pytest.warns(UserWarning, match="interrupted by the user after 2 of 5 epochs"):
+        head.fit(*blobs)
     assert head.n_epochs_ == head.best_epoch_ == 2
     assert head.predict(blobs[0]).shape == (300,)
 
