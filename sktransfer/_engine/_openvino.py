@@ -3,6 +3,7 @@
 import hashlib
 import os
 import queue
+import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -24,7 +25,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):
-        openvino = import_optional("openvino", "fast", 'engine="openvino"')
+        openvino = _import_openvino()
         core = openvino.Core()
         # Always read the network from a file: a freshly converted one rounds differently.
         with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +60,23 @@ class OpenVinoRunner:
         finally:
             self._requests.put(request)
         return torch.from_numpy(rows)
+
+
+def _import_openvino():
+    """Import OpenVINO without its telemetry.
+
+    That reports each import and conversion over the network, for which it starts processes, and
+    writes into the home directory. OpenVINO does without it if it is not installed.
+    """
+    telemetry = "openvino_telemetry"
+    before = sys.modules.get(telemetry)
+    sys.modules[telemetry] = None
+    try:
+        return import_optional("openvino", "fast", 'engine="openvino"')
+    finally:
+        del sys.modules[telemetry]
+        if before is not None:
+            sys.modules[telemetry] = before
 
 
 def _convert(openvino, network, preprocessing, rows):

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from new_process import run
 from sklearn.base import clone
 
 from sktransfer import ImageEmbedder
@@ -106,3 +107,23 @@ def test_a_folder_that_cannot_be_written_costs_only_time(images, home):
     embedder = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino").fit(images)
     expected = ImageEmbedder("tiny_resnet", image_size=48, engine="openvino", cache=None)
     assert (embedder.transform(images) == expected.fit_transform(images)).all()
+
+
+WITHOUT_TELEMETRY = """
+import os, sys
+import numpy as np
+import sktransfer
+
+if imported_before:
+    import openvino_telemetry
+embedder = sktransfer.ImageEmbedder("tiny_mobilenet", image_size=32, engine="openvino", cache=None)
+embedder.fit_transform([np.zeros((9, 9, 3), dtype=np.uint8)])
+assert ("openvino_telemetry" in sys.modules) == imported_before
+assert "openvino.tools.ovc" in sys.modules and not os.listdir(os.environ["HOME"])
+"""
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_nothing_is_reported_to_the_makers_of_openvino(tmp_path, monkeypatch, imported_before):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(WITHOUT_TELEMETRY, imported_before=imported_before)
