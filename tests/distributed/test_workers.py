@@ -32,7 +32,9 @@ def workers(request):
     """A context in which joblib has two workers in other processes."""
     if request.param == "dask":
         request.getfixturevalue("dask_client")
-    return lambda: joblib.parallel_config(request.param, n_jobs=2)
+        return lambda: joblib.parallel_config("dask", n_jobs=2)
+    request.getfixturevalue("quick_workers")
+    return lambda: joblib.parallel_config(n_jobs=2)
 
 
 @pytest.fixture
