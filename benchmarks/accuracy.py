@@ -5,6 +5,7 @@
     python benchmarks/accuracy.py DATA --backbones efficientnet_lite0,efficientnet_lite2
     python benchmarks/accuracy.py DATA --sizes 224,320,400 --backbones efficientnet_lite0
     python benchmarks/accuracy.py DATA --defaults   # fine-tuned with default settings, and frozen
+    python benchmarks/accuracy.py DATA --vote --backbones efficientnet_lite0,efficientnet_lite2
 
 DATA contains:
 
@@ -21,6 +22,7 @@ test part: once, or with ``--ways`` once for each of five seeds.
 import argparse
 import time
 import warnings
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,14 @@ from _machine import machine
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import load_digits
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_predict,
+    train_test_split,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -318,6 +325,46 @@ def print_defaults(args):
         )
 
 
+VOTERS = ("flip", "crop", "fine-tuned")
+
+
+def voter(kind, backbone):
+    """Return a fine-tuned backbone, or a frozen one with views of one kind."""
+    if kind == "fine-tuned":
+        return FineTuneClassifier(backbone, trainable_stages=5, tuned_fraction=1, random_state=0)
+    views = {"augmentation": kind, "n_views": N_VIEWS}
+    return make_transfer_pipeline(backbone, **views, random_state=0)
+
+
+def print_votes(args):
+    """Choose by cross-validation whose probabilities to average, then test the choice once."""
+    backbones = args.backbones.split(",")
+    models = {key: voter(*key) for key in product(VOTERS, backbones)}
+    kinds, names = (
+        [some for n in range(len(all_)) for some in combinations(all_, n + 1)]
+        for all_ in (VOTERS, backbones)
+    )
+    print("| set | who votes | backbones | cross-validated | test |\n|---|---|---|---|---|")
+    for name in args.sets.split(","):
+        X, y, X_test, y_test = SETS[name](args.data)
+        X, classes = np.array(X), np.unique(y)
+        probabilities = {
+            key: cross_val_predict(model, X, y, cv=folds(3), method="predict_proba")
+            for key, model in models.items()
+        }
+        scores = {}
+        for choice in product(kinds, names):
+            mean = np.mean([probabilities[key] for key in product(*choice)], axis=0)
+            scores[choice] = np.mean(classes[mean.argmax(axis=1)] == y)
+        best = max(scores, key=scores.get)
+        voters = [(" ".join(key), models[key]) for key in product(*best)]
+        accuracy = VotingClassifier(voters, voting="soft").fit(X, y).score(X_test, y_test)
+        for choice, score in scores.items():
+            tested = f"{accuracy:.1%}" if choice == best else ""
+            who, where = map(" + ".join, choice)
+            print(f"| {name} | {who} | {where} | {score:.1%} | {tested} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -329,6 +376,9 @@ def main():
     parser.add_argument(
         "--defaults", action="store_true", help="fine-tuned with default settings beside frozen"
     )
+    parser.add_argument(
+        "--vote", action="store_true", help="average over frozen and fine-tuned backbones"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds for --ways")
     args = parser.parse_args()
     warnings.simplefilter("ignore", RandomWeightsWarning)
@@ -337,6 +387,8 @@ def main():
         return print_ways(args)
     if args.defaults:
         return print_defaults(args)
+    if args.vote:
+        return print_votes(args)
     print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
         data = SETS[name](args.data)

@@ -29,6 +29,7 @@ def model(args):
             trainable_stages=args.stages,
             tuned_fraction=args.tuned_fraction or "auto",
             max_epochs=args.epochs,
+            memory_limit=args.memory,
             random_state=0,
             verbose=2,
         )
@@ -44,6 +45,7 @@ def main():
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--stages", type=int, default=3, help="that fine-tuning trains")
     parser.add_argument("--epochs", type=int, default=10, help="of fine-tuning")
+    parser.add_argument("--memory", default="2GB", help="limit of the outputs that are kept")
     parser.add_argument("--tuned-fraction", type=float, help="chosen by a trial by default")
     parser.add_argument("--confusion", type=Path, help="draw the confusion matrix into this file")
     args = parser.parse_args()
