@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .._utils._fork import fork_safe_lock
 from .._utils._optional import import_optional
 from .._utils._warnings import quiet
 from ..cache import make_private
 from ._torch import NormalizedNetwork
+
+#: Held while the telemetry of OpenVINO is hidden.
+_hiding = fork_safe_lock()
 
 
 class OpenVinoRunner:
@@ -69,14 +73,15 @@ def _import_openvino():
     writes into the home directory. OpenVINO does without it if it is not installed.
     """
     telemetry = "openvino_telemetry"
-    before = sys.modules.get(telemetry)
-    sys.modules[telemetry] = None
-    try:
-        return import_optional("openvino", "fast", 'engine="openvino"')
-    finally:
-        del sys.modules[telemetry]
-        if before is not None:
-            sys.modules[telemetry] = before
+    with _hiding:  # or another thread would take what is hidden here for missing
+        before = sys.modules.get(telemetry)
+        sys.modules[telemetry] = None
+        try:
+            return import_optional("openvino", "fast", 'engine="openvino"')
+        finally:
+            del sys.modules[telemetry]
+            if before is not None:
+                sys.modules[telemetry] = before
 
 
 def _convert(openvino, network, preprocessing, rows):
