@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from counting import CountingBackbone, n_seen
-from new_process import CONTEXT, start
+from new_process import start
 
 from sktransfer import ImageEmbedder
 from sktransfer.__main__ import main
@@ -85,41 +84,32 @@ def test_what_is_written_is_not_embedded_again(change, files, tmp_path):
 
 
 KILLED = """
-import time
-from counting import CountingBackbone
+import os, signal
+from counting import CountingBackbone, n_seen
 from sktransfer import ImageEmbedder
 from sktransfer.distributed import write_embeddings
 
-class Slow(CountingBackbone):
+class Dying(CountingBackbone):
     def forward(self, pixels):
-        time.sleep(0.02)
-        return super().forward(pixels)
+        rows = super().forward(pixels)
+        if last and n_seen(log) >= last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
 
-ready.set()
-write_embeddings(ImageEmbedder(Slow(log), cache=None), files, out, rows_per_file=6)
+write_embeddings(ImageEmbedder(Dying(log), cache=None), files, out, rows_per_file=6)
 """
 
 
 def test_killed_runs_are_continued(files, tmp_path):
     log, out = str(tmp_path / "log"), str(tmp_path / "out")
-    kills = 0
-    while True:
-        ready = CONTEXT.Event()
-        child = start(KILLED, files=files, log=log, out=out, ready=ready)
-        assert ready.wait(timeout=60)
-        if kills < 3:
-            target = n_seen(log) + 9  # in the second file of each run
-            while n_seen(log) < target:
-                time.sleep(0.005)
-            child.kill()
-            kills += 1
+    for kill in (True, True, True, False):
+        last = n_seen(log) + 9 if kill else None  # in the second file of each run
+        child = start(KILLED, files=files, log=log, out=out, last=last)
         child.join(timeout=60)
-        if child.exitcode == 0:
-            break
-        assert child.exitcode == -signal.SIGKILL
+        assert child.exitcode == (-signal.SIGKILL if kill else 0)
     expected = counting(tmp_path / "other").fit_transform(files)
     np.testing.assert_array_equal(np.array(read(out)["embedding"], dtype=np.float32), expected)
-    assert len(files) < n_seen(log) <= len(files) + kills * 8
+    assert len(files) < n_seen(log) <= len(files) + 3 * 8
 
 
 def test_too_little_room_is_found_before_the_work(files, tmp_path, monkeypatch):

@@ -18,13 +18,12 @@ from counting import (
     n_seen,
     processes,
 )
-from new_process import CONTEXT, start
+from new_process import start
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 
 from sktransfer import ImageEmbedder, make_transfer_pipeline, make_transfer_stack
-from sktransfer.cache import cache_info
 from sktransfer.distributed import EmbedBatch, write_embeddings
 
 
@@ -135,16 +134,26 @@ def test_killed_workers_are_replaced(workers, large, files, expected, tmp_path, 
 
 
 DRIVER = """
+import os, signal
 from pathlib import Path
 import joblib
 import numpy as np
 from distributed import Client
 from counting import LocatedBackbone
 from sktransfer import ImageEmbedder
+from sktransfer.cache import cache_info
+from sktransfer.cache._rows import EmbeddingCache
 
+write = EmbeddingCache.write
+
+def write_and_die(self, rows):
+    write(self, rows)
+    if n_kept and sum(file.n_rows for file in cache_info(cache).backbones) >= n_kept:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+EmbeddingCache.write = write_and_die
 embedder = ImageEmbedder(LocatedBackbone(Path(log)), batch_size=2, cache=cache).fit(files)
 with Client(address), joblib.parallel_config("dask"):
-    ready.set()
     np.save(out, embedder.transform(files))
 """
 
@@ -153,27 +162,23 @@ def test_killed_drivers_are_continued(dask_client, files, expected, tmp_path):
     log, out = tmp_path / "log", str(tmp_path / "rows.npy")
     names = {"log": str(log), "cache": str(tmp_path / "cache"), "files": files, "out": out}
     names["address"] = dask_client.scheduler.address
-    for n_kept in (10, 20, None):  # kill a driver once so many rows are on disk
-        ready, before = CONTEXT.Event(), _n_seen_at_rest(log)
-        driver = start(DRIVER, ready=ready, **names)
-        assert ready.wait(timeout=60)
-        while n_kept and driver.is_alive():
-            if sum(file.n_rows or 0 for file in cache_info(names["cache"]).backbones) >= n_kept:
-                driver.kill()
-                break
-            time.sleep(0.005)
+    for n_kept in (10, 20, None):  # a driver is killed once so many rows are on disk
+        deadline = time.monotonic() + 60
+        while _n_tasks(dask_client):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        before = n_seen(log)
+        driver = start(DRIVER, n_kept=n_kept, **names)
         driver.join(timeout=60)
         assert driver.exitcode == (-signal.SIGKILL if n_kept else 0)
     np.testing.assert_array_equal(np.load(out), expected)
     assert n_seen(log) - before <= len(files) - 20
 
 
-def _n_seen_at_rest(log):
-    """Wait until the workers have done what a killed driver had asked for."""
-    seen = -1
-    while seen != (seen := n_seen(log)):
-        time.sleep(0.5)
-    return seen
+def _n_tasks(client):
+    """Return how many tasks the scheduler and the workers have, also of a killed driver."""
+    counts = client.run(lambda dask_worker: len(dask_worker.state.tasks)).values()
+    return sum(counts) + client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
 def test_files_are_written_from_workers(dask_client, files, expected, tmp_path):

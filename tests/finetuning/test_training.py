@@ -524,12 +524,18 @@ def test_killed_fit_resumes(tmp_path, random_state, early_stopping):
 
 
 CHILD = """
+import time
 import torch
 torch.set_num_threads(n_threads)
 from finetuning.test_training import Epochs
 from tuners import X, Y, tuner
 
-tuner(callbacks=[Epochs(told.send)], **params).fit(X, Y)
+def tell(epoch):
+    told.send(epoch)
+    if epoch == last:
+        time.sleep(60)  # the kill comes before
+
+tuner(callbacks=[Epochs(tell)], **params).fit(X, Y)
 """
 
 
@@ -623,7 +629,8 @@ def test_fit_that_the_system_kills_repeats_no_finished_epoch(tmp_path):
     told = 0
     for epoch in (2, 5):  # two kills, while the epoch's checkpoint is written or soon after
         reader, writer = CONTEXT.Pipe(duplex=False)
-        child = start(CHILD, params=params, n_threads=torch.get_num_threads(), told=writer)
+        names = {"params": params, "n_threads": torch.get_num_threads(), "last": epoch + 3}
+        child = start(CHILD, told=writer, **names)
         writer.close()
         with reader:
             while told < epoch:
