@@ -31,6 +31,7 @@ def model(args):
             trainable_stages=args.stages,
             tuned_fraction=args.tuned_fraction or "auto",
             n_views=args.views,
+            n_test_views=args.test_views,
             max_epochs=args.epochs,
             memory_limit=args.memory,
             random_state=0,
@@ -53,6 +54,7 @@ def main():
     parser.add_argument("--tuned-fraction", type=float, help="chosen by a trial by default")
     parser.add_argument("--save", type=Path, help="keep the fitted model in this file")
     parser.add_argument("--models", type=Path, nargs="+", help="whose probabilities are averaged")
+    parser.add_argument("--test-views", type=int, default=1, help="of each image, if fine-tuned")
     parser.add_argument("--confusion", type=Path, help="draw the confusion matrix into this file")
     args = parser.parse_args()
     y = np.loadtxt(args.data / "train_perfect_preds.txt", dtype=int)
@@ -61,7 +63,9 @@ def main():
     print(machine("openvino", "timm"))
     if args.way == "saved":
         models = [joblib.load(file) for file in args.models]
-        print(*args.models)
+        for classifier in models:
+            classifier.set_params(n_test_views=args.test_views)
+        print(*args.models, f"with {args.test_views} test views")
     else:
         models = [model(args)]
         begun, cpu = time.perf_counter(), time.process_time()

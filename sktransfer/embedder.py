@@ -423,9 +423,9 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     def _views(self, n_views):
         if self.augmentation is None:
             raise ValueError(
-                f"n_views={self.n_views} and n_test_views={self.n_test_views} ask for several "
-                'views of each image, and augmentation=None makes none. Pass augmentation="crop", '
-                "another name or a transform; or set both numbers to 1."
+                f"{n_views} views of each image are asked for, and augmentation=None makes only "
+                'one. Pass augmentation="crop", another name or a transform; or set n_views and '
+                "n_test_views to 1."
             )
         with IMPORTING:
             from .augmentation import Views, resolve_augmentation

@@ -59,7 +59,7 @@ def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     Numbers are float32, whatever `precision` is.
 
     A conversion by skl2onnx is refused if it predicts random rows differently from scikit-learn, by
-    more than 1e-4. An average over views is refused too: set the embedder's `n_test_views` to 1.
+    more than 1e-4. An average over views is refused too: set `n_test_views` to 1.
 
     Examples
     --------
@@ -166,6 +166,8 @@ def _chain(name, leaves, method=None):
     """Check estimators that run in a row."""
     backbone, *steps = leaves
     if isinstance(backbone, FineTuneClassifier):
+        if not steps and backbone.n_test_views > 1:
+            raise _refused(backbone, name, "it averages views; set n_test_views=1")
         steps = steps or [backbone.head_]
     elif isinstance(backbone, ImageEmbedder):
         if (backbone.n_test_views or backbone.n_views) > 1:

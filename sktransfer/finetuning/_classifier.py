@@ -67,6 +67,10 @@ class FineTuneClassifier(
         With an augmentation, the number of views of each image, including the image itself, at
         most 10,000. Each epoch sees one of them, drawn at random. None makes a new view of each
         image in each epoch; then the outputs of the frozen part are not kept.
+    n_test_views : int, default=1
+        Number of views of each image in prediction, at most 10,000: the image itself, and others
+        that ``augmentation`` makes. Decision values are averaged over them (test-time
+        augmentation). It may be changed after ``fit``.
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
@@ -155,7 +159,7 @@ class FineTuneClassifier(
         Class labels, or the numbers of the columns of an indicator matrix.
     head_ : HeadClassifier
         The trained head: its predictions for ``transform(X)`` are those of this classifier for
-        ``X``. Its ``history_`` is that of the first training.
+        ``X`` with one test view. Its ``history_`` is that of the first training.
     embedder_ : ImageEmbedder
         Computes the embeddings of the frozen backbone.
     backbone_ : TunedBackbone or None
@@ -222,6 +226,7 @@ class FineTuneClassifier(
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "head": [HeadClassifier, None],
         "n_views": [Interval(Integral, 1, MAX_VIEWS, closed="both"), None],
+        "n_test_views": [Interval(Integral, 1, MAX_VIEWS, closed="both")],
         "lr": [Interval(Real, 0, LARGEST, closed="neither")],
         "backbone_lr_factor": [Interval(Real, 0, LARGEST, closed="neither")],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
@@ -243,6 +248,7 @@ class FineTuneClassifier(
     resize: str = "auto"
     augmentation: str | torch.nn.Module | None = "crop"
     n_views: int | None = 4
+    n_test_views: int = 1
     lr: float = 1e-3
     backbone_lr_factor: float = 1.0
     layer_decay: float = 1.0
@@ -330,7 +336,7 @@ class FineTuneClassifier(
         return self
 
     def transform(self, X: Images) -> np.ndarray:
-        """Return tuned embeddings, the features that the head classifies.
+        """Return tuned embeddings of the images themselves: the features that the head classifies.
 
         Parameters
         ----------
@@ -350,17 +356,7 @@ class FineTuneClassifier(
             If the weights of the frozen part are not those of ``fit``.
         """
         check_is_fitted(self)
-        if self.backbone_ is None:
-            with with_advice():
-                return self.embedder_.transform(X)
-        # Converting a network that serves a single estimator takes longer than it saves on a few
-        # hundred images: OpenVINO runs it only if it is asked for by name.
-        runtime = resolve_runtime(
-            self.device,
-            embedding_precision(self.precision),
-            "torch" if self.engine == "auto" else self.engine,
-        )
-        return self.backbone_.embed(check_images(X), runtime, self.max_pixels, self.verbose)
+        return self._embedded(X, 1)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns of the tuned embeddings after the backbone.
@@ -392,9 +388,24 @@ class FineTuneClassifier(
         return self.head_._targets()
 
     def _logits(self, X):
-        # An array, whatever container `set_output` asks for.
-        embeddings = np.asarray(self.transform(X), dtype=np.float32)
-        return self.head_._logits(embeddings)
+        check_is_fitted(self)
+        views = self._embedded(X, self.n_test_views).reshape(-1, self.n_features_out_)
+        logits = self.head_._logits(views.astype(np.float32, copy=False))
+        return logits.reshape(-1, self.n_test_views, logits.shape[1]).mean(axis=1)
+
+    def _embedded(self, X, n_views):
+        if self.backbone_ is None:
+            with with_advice():
+                return self.embedder_._embedded(X, n_views)
+        # Converting a network that serves a single estimator takes longer than it saves on a few
+        # hundred images: OpenVINO runs it only if it is asked for by name.
+        runtime = resolve_runtime(
+            self.device,
+            embedding_precision(self.precision),
+            "torch" if self.engine == "auto" else self.engine,
+        )
+        images = check_images(X)
+        return self.backbone_.embed(images, runtime, n_views, self.max_pixels, self.verbose)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

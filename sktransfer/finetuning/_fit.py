@@ -45,6 +45,7 @@ _NOT_IN_CHECKPOINT = {
     "device",
     "head",
     "memory_limit",
+    "n_test_views",
     "random_state",
     "verbose",
     "weights",
@@ -69,11 +70,13 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         image_size=params.image_size,
         pooling=params.pooling,
         resize=params.resize,
+        augmentation=params.augmentation,
         device=params.device,
         precision=embedding_precision(params.precision),
         engine=params.engine,
         cache=params.cache,
         max_pixels=params.max_pixels,
+        random_state=seed,
         verbose=params.verbose,
     )
     spec = resolve_spec(embedder)
@@ -83,6 +86,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         augmentation = resolve_augmentation(params.augmentation)
         check_augmentation(augmentation, images, params.max_pixels)
     embedder.fit(images)
+    if params.n_test_views > 1:
+        embedder._views(params.n_test_views)  # refuses augmentation=None now
     with with_advice():
         rows = np.asarray(embedder.transform(images), dtype=np.float32)
     train, valid = np.arange(n_train), np.arange(n_train, len(images))

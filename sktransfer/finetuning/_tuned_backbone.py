@@ -81,8 +81,8 @@ class TunedBackbone:
         # One flat sequence, so that the stages can be told apart again.
         return nn.Sequential(*lower, *upper).eval()
 
-    def embed(self, images, runtime, max_pixels, verbose):
-        """Return embeddings (n_samples, n_features) of checked images."""
+    def embed(self, images, runtime, n_views, max_pixels, verbose):
+        """Return embeddings of checked images as `embed_images` does, with several views."""
         spec = self.spec
         network = Network(
             f"{spec.name} (tuned)",
@@ -93,8 +93,12 @@ class TunedBackbone:
             self._network,
             custom_module=spec.module is not None,
         )
-        with progress_bar(network.name, len(images), verbose=verbose) as progress:
-            rows, failures = embed_images(images, network, max_pixels=max_pixels, progress=progress)
+        views = None if n_views == 1 else self.embedder._views(n_views)
+        n_rows = len(images) * n_views
+        with progress_bar(network.name, n_rows, verbose=verbose) as progress:
+            rows, failures = embed_images(
+                images, network, views=views, max_pixels=max_pixels, progress=progress
+            )
         if failures:
             raise ImageReadError(image_problems(images, failures), ADVICE)
         return rows

@@ -162,12 +162,19 @@ def test_what_cannot_be_exported_is_named_first(part, no_networks, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_views_are_exported_as_one(no_networks, tmp_path):
-    model = pipeline(head(), augmentation="flip", n_views=2).fit(X, Y)
+@pytest.mark.parametrize(
+    ("model", "parameter"),
+    [
+        (pipeline(head(), augmentation="flip", n_views=2), "embedder__n_test_views"),
+        (tuner(augmentation="flip", n_test_views=2, max_epochs=1), "n_test_views"),
+    ],
+)
+def test_views_are_exported_as_one(model, parameter, no_networks, tmp_path):
+    model.fit(X, Y)
     with pytest.raises(ValueError, match="n_test_views=1"):
         export_onnx(model, tmp_path / "model.onnx")
     with pytest.raises(AssertionError, match="a network was converted"):
-        export_onnx(model.set_params(embedder__n_test_views=1), tmp_path / "model.onnx")
+        export_onnx(model.set_params(**{parameter: 1}), tmp_path / "model.onnx")
 
 
 def test_a_network_that_torch_cannot_convert_is_named(monkeypatch, tmp_path):

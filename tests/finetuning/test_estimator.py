@@ -118,6 +118,36 @@ def test_stacked_beside_a_frozen_branch():
     assert scores.mean() > 0.5
 
 
+# Views of images in prediction
+
+
+@pytest.mark.parametrize("tuned_fraction", [0, 1])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_predictions_are_means_over_test_views(tuned_fraction, n_classes):
+    some = np.isin(Y, np.unique(Y)[:n_classes])
+    images, mirrored = X[some], X[some][:, :, ::-1]
+    model = tuner(augmentation="flip", max_epochs=1, tuned_fraction=tuned_fraction)
+    model.fit(images, Y[some])
+    alone = [model.decision_function(views) for views in (images, mirrored)]
+    embeddings = model.transform(images)
+    model.set_params(n_test_views=2)
+    np.testing.assert_allclose(model.decision_function(images), np.mean(alone, axis=0), atol=1e-6)
+    assert model.predict_proba(images).shape == (len(images), n_classes)
+    np.testing.assert_array_equal(model.transform(images), embeddings)
+
+
+def test_test_views_are_the_same_each_time():
+    def fitted(random_state):
+        params = {"augmentation": "crop", "n_test_views": 5, "max_epochs": 1}
+        return tuner(**params, random_state=random_state).fit(X, Y)
+
+    model = fitted(0)
+    expected = model.predict_proba(X)
+    for other in (model, fitted(0), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.predict_proba(X), expected)
+    assert not np.array_equal(fitted(1).predict_proba(X), expected)
+
+
 # Pickles
 
 
@@ -230,6 +260,8 @@ def test_too_few_images_to_validate():
         ({"device": "cuda:7"}, "not available"),
         ({"max_epochs": 10**30}, "max_epochs"),
         ({"augmentation": "crop", "n_views": 10**30}, "n_views"),
+        ({"n_test_views": 0}, "n_test_views"),
+        ({"n_test_views": 4}, r"4 views .* augmentation=None makes only one"),
         ({"checkpoint_dir": "\0"}, "is no directory to write to"),
     ],
 )
