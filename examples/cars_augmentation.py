@@ -76,9 +76,9 @@ print(f"{len(X_train)} training images, {len(X_test)} test images, {len(set(y_tr
 #
 # ``"crop"`` makes views: random regions of the image, every second one mirrored. The third
 # classifier trains on four views of each image and averages its predictions over four views of a
-# new image (test-time augmentation). The last one also trains the upper stages of the network, and
-# stops when its loss on validation images, a part of the training images, no longer falls. Cars
-# differ in details, so it keeps the trained weights as they are.
+# new image (test-time augmentation). The last one does the same, but also trains the upper stages
+# of the network, and stops when its loss on validation images, a part of the training images, no
+# longer falls. Cars differ in details, so it keeps the trained weights as they are.
 
 size = options.image_size
 head = HeadClassifier(random_state=0)
@@ -93,6 +93,7 @@ models = {
         head=head,
         image_size=size,
         trainable_stages=options.stages,
+        n_test_views=4,
         tuned_fraction=1,
         max_epochs=options.epochs,
         early_stopping=True,
