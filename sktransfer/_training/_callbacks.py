@@ -79,17 +79,20 @@ class Checkpoint(Callback):
     """Write a checkpoint after each epoch, and resume from one that is unfinished.
 
     ``seed`` is that of the first run, ``n_done`` the number of epochs that earlier runs completed.
-    With ``reuse``, the weights of a finished training are used again.
+    With ``reuse``, the weights of a finished training are used again; with ``same_seed``, only
+    those of a training with this seed.
     """
 
-    def __init__(self, path, seed, reuse=False):
+    def __init__(self, path, seed, reuse=False, same_seed=False):
         self.path, self.seed, self.n_done = path, seed, 0
-        self.saved = read_checkpoint(path)
-        if self.saved is not None and self.saved["finished"] and not reuse:
+        self.saved = saved = read_checkpoint(path)
+        if saved is None:
+            return
+        if (saved["finished"] and not reuse) or (same_seed and saved["seed"] != seed):
             self.saved = None
-        if self.saved is not None:
-            self.seed = self.saved["seed"]
-            self.n_done = max((row["epoch"] for row in self.saved["history"]), default=0)
+        else:
+            self.seed = saved["seed"]
+            self.n_done = max((row["epoch"] for row in saved["history"]), default=0)
 
     def on_train_begin(self, net, **kwargs):
         state, self.saved = self.saved, None

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from .._engine import resolve_runtime
 from .._training._samples import class_factors, relative_weight, split_groups
@@ -20,20 +19,8 @@ from ..embedder import ImageEmbedder, resolve_spec
 from ..heads import HeadClassifier
 from ..images import digest_images
 from ._features import FeatureDataset, frozen_part
+from ._fraction import N_TRIALS, choose_fraction, right_of_each, run_trials, trial_parts
 from ._tuned_backbone import TunedBackbone, with_advice
-
-#: Each trial for ``tuned_fraction`` holds out another third of the images ...
-N_TRIALS = 3
-
-#: ... until so many images have been held out.
-ENOUGH_IMAGES = 500
-
-#: ``tuned_fraction`` where fewer than two classes have enough images to hold some out.
-FEW_IMAGES_FRACTION = 0.5
-
-#: A fraction other than 0 must gain more standard errors in the trials. It is the best of four, so
-#: it gains two by chance alone too often.
-N_ERRORS = 3
 
 #: Parameters that change nothing about the result, or are in the name of a checkpoint already.
 _NOT_IN_CHECKPOINT = {
@@ -64,21 +51,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
-    embedder = ImageEmbedder(
-        params.backbone,
-        weights=params.weights,
-        image_size=params.image_size,
-        pooling=params.pooling,
-        resize=params.resize,
-        augmentation=params.augmentation,
-        device=params.device,
-        precision=embedding_precision(params.precision),
-        engine=params.engine,
-        cache=params.cache,
-        max_pixels=params.max_pixels,
-        random_state=seed,
-        verbose=params.verbose,
-    )
+    embedder = _embedder(params, seed)
     spec = resolve_spec(embedder)
     n_stages = _count_stages(spec, params.trainable_stages)
     augmentation = None
@@ -99,7 +72,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         return fitted | {"head": head}
 
     from .._training._callbacks import Checkpoint, check_callbacks
-    from ._joint_training import JointTraining, choose_fraction
+    from ._joint_training import JointTraining
 
     check_callbacks(params.callbacks)
     root = resolve_cache_root(params.cache)
@@ -142,13 +115,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             **views,
         )
 
-    views, new_views = None, False
-    if augmentation is not None:
-        n_views = params.n_views
-        if augmentation.transform is None:  # mirroring makes one other view
-            n_views = min(n_views or 2, 2)
-        views, new_views = Views(augmentation, n_views or 1, seed), n_views is None
-    data = dataset(train, limit, views=views, new_views=new_views)
+    data = dataset(train, limit, **_views(params, augmentation, seed))
     data_valid = dataset(valid, limit - data.n_bytes) if len(valid) else None
 
     # A fit that resumes needs the same head. With an int, it is that of a frozen pipeline.
@@ -175,30 +142,19 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         )
         return training
 
+    def try_out(number, part, held_out):
+        """Train on a part, and judge each fraction by the images held out."""
+        path = trial_paths[number - 1]
+        saved = path and Checkpoint(path, seed, reuse=True, same_seed=True)
+        training = joint_training(part, what=f"trial {number}", checkpoint=saved)
+        if training.net.interrupted_:
+            raise KeyboardInterrupt
+        return training, right_of_each(training, data.part(held_out), codes[train[held_out]])
+
     training = scores = None
     if with_trial:
-        right, judged = [], np.empty(0, dtype=int)
-        parts = _trial_parts(groups, strata, seed)
-        for path, (part, held_out) in zip(trial_paths, parts, strict=False):
-            training = None  # frees memory
-            saved = path and Checkpoint(path, seed, reuse=True)
-            if saved and saved.seed != seed:  # of another fit, whose first trial is gone
-                path.unlink()
-                saved = Checkpoint(path, seed)
-            training = joint_training(part, what=f"trial {len(right) + 1}", checkpoint=saved)
-            if training.net.interrupted_:
-                raise KeyboardInterrupt
-            right.append(training.right(data.part(held_out), codes[train[held_out]]))
-            judged = np.append(judged, train[held_out])
-            if len(judged) >= ENOUGH_IMAGES:
-                break
-        if right:
-            right = np.concatenate(right, axis=1)
-            fraction, scores = choose_fraction(right, weight[judged], N_ERRORS)
-        else:
-            fraction = FEW_IMAGES_FRACTION
-        if params.verbose >= 2:
-            print(f"tuned_fraction={fraction:g}, judged by {len(judged)} images")
+        parts = trial_parts(groups, strata, seed)
+        fraction, scores, training = run_trials(try_out, parts, weight[train], params.verbose)
         if fraction > 0:
             training = None  # all images are trained on
     if training is None:
@@ -209,7 +165,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             tasks=tasks,
         )
     if fraction == "auto":
-        right = training.right(data_valid, codes[valid])
+        right = right_of_each(training, data_valid, codes[valid])
         fraction, scores = choose_fraction(right, weight[valid], n_errors=0)
     if training.net.interrupted_ and training.best_epoch == 0:
         fraction = 0.0  # no epoch came to its end
@@ -232,27 +188,33 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     return fitted | {"head": training.head, "backbone": TunedBackbone(embedder, n_stages, upper)}
 
 
-def _trial_parts(groups, strata, seed):
-    """Yield the indices of the images that each trial trains on and holds out, if there are enough.
+def _embedder(params, seed):
+    """Return the embedder of the frozen backbone."""
+    return ImageEmbedder(
+        params.backbone,
+        weights=params.weights,
+        image_size=params.image_size,
+        pooling=params.pooling,
+        resize=params.resize,
+        augmentation=params.augmentation,
+        device=params.device,
+        precision=embedding_precision(params.precision),
+        engine=params.engine,
+        cache=params.cache,
+        max_pixels=params.max_pixels,
+        random_state=seed,
+        verbose=params.verbose,
+    )
 
-    Groups of equal images stay together, and each class is in all parts. Classes with too few
-    images for that are never held out.
-    """
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    splitter, common = KFold, np.arange(len(first))
-    if strata is not None:
-        splitter, strata = StratifiedKFold, strata[first]
-        _, codes, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-        common = np.flatnonzero((sizes >= N_TRIALS)[codes])
-        if np.sum(sizes >= N_TRIALS) < 2:
-            return
-        strata = strata[common]
-    if len(common) < N_TRIALS:
-        return
-    folds = splitter(N_TRIALS, shuffle=True, random_state=seed)
-    for _, held_out in folds.split(common, strata):
-        mask = np.isin(group, common[held_out])
-        yield np.flatnonzero(~mask), np.flatnonzero(mask)
+
+def _views(params, augmentation, seed):
+    """Return the arguments of a `FeatureDataset` for views in training."""
+    if augmentation is None:
+        return {}
+    n_views = params.n_views
+    if augmentation.transform is None:  # mirroring makes one other view
+        n_views = min(n_views or 2, 2)
+    return {"views": Views(augmentation, n_views or 1, seed), "new_views": n_views is None}
 
 
 def _runtimes(params, spec):

@@ -1,6 +1,5 @@
 """The training of a head and the upper part of a backbone together."""
 
-import numpy as np
 import torch
 
 from .._engine import TORCH_DTYPES
@@ -9,9 +8,6 @@ from .._training._random import seeded
 from .._utils._threads import usable_kernels
 from ..backbones import shared_network, split_backbone
 from ._features import TrainedPart
-
-#: What ``tuned_fraction="auto"`` chooses from, the most cautious first.
-FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class JointTraining:
@@ -74,31 +70,6 @@ class JointTraining:
             if value.is_floating_point():
                 after = self._before[name].to(value).lerp(after, fraction)
             value.copy_(after)
-
-    def right(self, data, y):
-        """Return what share of the labels of each image is predicted, for each of the `FRACTIONS`.
-
-        The result has shape (n_fractions, n_samples); `y` has the encoded targets of the dataset.
-        """
-        right = []
-        for fraction in FRACTIONS:
-            self.mix(fraction)
-            with usable_kernels():
-                right.append((self.net.predict(data) == y).reshape(len(data), -1).mean(axis=1))
-        return np.array(right)
-
-
-def choose_fraction(right, weight, n_errors):
-    """Return the best fraction, and the accuracy of each one on weighted samples.
-
-    It is 0 unless the best one gains more than a number of standard errors over 0.
-    """
-    scores = right @ weight / weight.sum()
-    best = int(scores.argmax())
-    gains, gain = right[best] - right[0], scores[best] - scores[0]
-    if gain <= n_errors * np.linalg.norm(weight * (gains - gain)) / weight.sum():
-        best = 0
-    return FRACTIONS[best], dict(zip(FRACTIONS, scores.tolist(), strict=True))
 
 
 def _copy(module):

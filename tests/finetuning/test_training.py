@@ -18,9 +18,9 @@ from tuners import X, Y, same, state, tiny_net, tuner
 from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, make_transfer_pipeline
 from sktransfer._engine import _embedding
 from sktransfer.backbones import Preprocessing, load_backbone, resolve_backbone
-from sktransfer.finetuning import _features, _fit, _joint_training
+from sktransfer.finetuning import _features, _fit, _fraction
 from sktransfer.finetuning._features import FeatureDataset
-from sktransfer.finetuning._joint_training import choose_fraction
+from sktransfer.finetuning._fraction import choose_fraction
 from sktransfer.images import digest_images
 
 pytestmark = [
@@ -119,24 +119,24 @@ def trial_parts(y, strata):
     seed = np.random.RandomState(0).randint(2**31 - 1)
     return [
         ([X[i] for i in part], y[part], [X[i] for i in held_out], y[held_out])
-        for part, held_out in _fit._trial_parts(groups, strata, seed)
+        for part, held_out in _fraction.trial_parts(groups, strata, seed)
     ]
 
 
 def test_every_image_is_held_out_once_and_every_class_is_everywhere():
     groups = np.repeat(np.arange(11), 3)
     strata = 2 * (groups < 4)  # no image of class 1 has a weight
-    parts = list(_fit._trial_parts(groups, strata, 0))
+    parts = list(_fraction.trial_parts(groups, strata, 0))
     assert sorted(np.concatenate([held_out for _, held_out in parts])) == list(range(33))
     for part, held_out in parts:
         assert sorted(np.concatenate([part, held_out])) == list(range(33))
         assert not np.isin(groups[part], groups[held_out]).any()
         assert set(strata[part]) == set(strata[held_out]) == {0, 2}
-    assert list(_fit._trial_parts(groups, (groups < 2).astype(int), 0)) == []
+    assert list(_fraction.trial_parts(groups, (groups < 2).astype(int), 0)) == []
     strata[groups >= 9] = 5  # rare
-    for part, held_out in _fit._trial_parts(groups, strata, 0):
+    for part, held_out in _fraction.trial_parts(groups, strata, 0):
         assert set(strata[part]) == {0, 2, 5} and set(strata[held_out]) == {0, 2}
-    assert len(list(_fit._trial_parts(groups, None, 0))) == 3
+    assert len(list(_fraction.trial_parts(groups, None, 0))) == 3
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -144,9 +144,9 @@ def test_every_image_is_held_out_once_and_every_class_is_everywhere():
 def test_fraction_is_chosen_by_images_held_out_then_all_images_are_learned(
     monkeypatch, several, enough
 ):
-    monkeypatch.setattr(_fit, "ENOUGH_IMAGES", enough)
+    monkeypatch.setattr(_fraction, "ENOUGH_IMAGES", enough)
     # Forty images prove little: the frozen backbone would be kept.
-    monkeypatch.setattr(_joint_training, "FRACTIONS", (0.25, 1.0))
+    monkeypatch.setattr(_fraction, "FRACTIONS", (0.25, 1.0))
     y, strata = Y, np.unique(Y, return_inverse=True)[1]
     if several:
         y, strata = np.stack([name == Y for name in np.unique(Y)], axis=1).astype(int), None
@@ -558,7 +558,7 @@ def note_epochs(monkeypatch, killed_in, error=Killed):
 def test_killed_fit_resumes_its_trials(tmp_path, monkeypatch, n_done, random_state):
     params = {"max_epochs": 3, "augmentation": "crop", "random_state": random_state}
     params |= {"tuned_fraction": "auto", "backbone_lr_factor": 1.0, "checkpoint_dir": tmp_path}
-    monkeypatch.setattr(_joint_training, "FRACTIONS", (0.5, 1.0))  # or the trials may be all
+    monkeypatch.setattr(_fraction, "FRACTIONS", (0.5, 1.0))  # or the trials may be all
     started = note_epochs(monkeypatch, killed_in=n_done + 1)
     with pytest.raises(Killed):
         tuner(**params).fit(X, Y)
