@@ -181,18 +181,6 @@ def singles(backbones, baselines):
         yield name, ImageEmbedder(name)
 
 
-def sizes_of_images(data, backbones, sizes):
-    """Yield (row, cross-validated accuracy, test accuracy, seconds) for sizes of images."""
-    train, y_train, test, y_test = data
-    for name in backbones:
-        for size in sizes:
-            begun = time.perf_counter()
-            embedder = ImageEmbedder(name, image_size=size)
-            search = tuned().fit(embedder.fit_transform(train), y_train)
-            found = scores(search, embedder.transform(test), y_test)
-            yield f"{name}, {size} px", *found, time.perf_counter() - begun
-
-
 def figures(name, data, backbones, baselines):
     """Yield (row, cross-validated accuracy, test accuracy, seconds) for one set."""
     train, y_train, test, y_test = data
@@ -337,32 +325,60 @@ def voter(kind, backbone):
 
 
 def print_votes(args):
-    """Choose by cross-validation whose probabilities to average, then test the choice once."""
+    """Average frozen and fine-tuned backbones."""
     backbones = args.backbones.split(",")
     models = {key: voter(*key) for key in product(VOTERS, backbones)}
     kinds, names = (
         [some for n in range(len(all_)) for some in combinations(all_, n + 1)]
         for all_ in (VOTERS, backbones)
     )
+    averages = {
+        f"{' + '.join(who)} | {' + '.join(where)}": list(product(who, where))
+        for who, where in product(kinds, names)
+    }
     print("| set | who votes | backbones | cross-validated | test |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
-        X, y, X_test, y_test = SETS[name](args.data)
-        X, classes = np.array(X), np.unique(y)
-        probabilities = {
-            key: cross_val_predict(model, X, y, cv=folds(3), method="predict_proba")
-            for key, model in models.items()
-        }
-        scores = {}
-        for choice in product(kinds, names):
-            mean = np.mean([probabilities[key] for key in product(*choice)], axis=0)
-            scores[choice] = np.mean(classes[mean.argmax(axis=1)] == y)
-        best = max(scores, key=scores.get)
-        voters = [(" ".join(key), models[key]) for key in product(*best)]
-        accuracy = VotingClassifier(voters, voting="soft").fit(X, y).score(X_test, y_test)
-        for choice, score in scores.items():
-            tested = f"{accuracy:.1%}" if choice == best else ""
-            who, where = map(" + ".join, choice)
-            print(f"| {name} | {who} | {where} | {score:.1%} | {tested} |", flush=True)
+        print_averages(name, SETS[name](args.data), models, averages, folds(3))
+
+
+def print_sizes(args):
+    """Average frozen backbones at several sizes of images."""
+    backbones, sizes = args.backbones.split(","), args.sizes.split(",")
+    keys = list(product(backbones, sizes))
+    averages = {f"{backbone}, {size} px": [(backbone, size)] for backbone, size in keys}
+    if len(sizes) > 1:
+        averages |= {f"{name}, all sizes": [k for k in keys if k[0] == name] for name in backbones}
+    if len(backbones) > 1:
+        averages |= {f"all, {size} px": [k for k in keys if k[1] == size] for size in sizes}
+        averages["all, all sizes"] = keys
+    print("| set | backbones and sizes | cross-validated | test |\n|---|---|---|---|")
+    for name in args.sets.split(","):
+        data, models = SETS[name](args.data), {}
+        for backbone, size in keys:
+            embedder = ImageEmbedder(backbone, image_size=int(size))
+            search = tuned().fit(embedder.fit_transform(data[0]), data[1])
+            models[backbone, size] = make_pipeline(embedder, search.best_estimator_)
+        print_averages(name, data, models, averages, folds())
+
+
+def print_averages(name, data, models, averages, cv):
+    """Choose by cross-validation whose probabilities to average, then test the choice once."""
+    X, y, X_test, y_test = data
+    X, classes = np.array(X), np.unique(y)
+    probabilities = {
+        key: cross_val_predict(model, X, y, cv=cv, method="predict_proba")
+        for key, model in models.items()
+    }
+    scores = {}
+    for row, keys in averages.items():
+        mean = np.mean([probabilities[key] for key in keys], axis=0)
+        scores[row] = np.mean(classes[mean.argmax(axis=1)] == y)
+    best = max(scores, key=scores.get)
+    voters = [(" ".join(key), models[key]) for key in averages[best]]
+    accuracy = VotingClassifier(voters, voting="soft").fit(X, y).score(X_test, y_test)
+    for row, score in scores.items():
+        tested = f"{accuracy:.1%}" if row == best else ""
+        print(f"| {name} | {row} | {score:.1%} | {tested} |", flush=True)
 
 
 def main():
@@ -389,14 +405,12 @@ def main():
         return print_defaults(args)
     if args.vote:
         return print_votes(args)
+    if args.sizes:
+        return print_sizes(args)
     print("| set | features | cross-validated | test | seconds |\n|---|---|---|---|---|")
     for name in args.sets.split(","):
         data = SETS[name](args.data)
-        backbones = args.backbones.split(",")
-        if args.sizes:
-            rows = sizes_of_images(data, backbones, map(int, args.sizes.split(",")))
-        else:
-            rows = figures(name, data, backbones, args.baselines)
+        rows = figures(name, data, args.backbones.split(","), args.baselines)
         for row, cv_score, test_score, seconds in rows:
             print(
                 f"| {name} ({len(data[0])} + {len(data[2])}) | {row} | {cv_score:.1%} "
