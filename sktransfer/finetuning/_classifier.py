@@ -55,14 +55,15 @@ class FineTuneClassifier(
         :func:`sktransfer.backbones.backbone_stages`. 0 equals the frozen pipeline: the parameters
         of the second training are ignored. "all" trains the whole network.
     head : HeadClassifier or None, default=None
-        The head. It is cloned; unless set, its ``random_state``, ``class_weight``, ``device`` and
-        ``verbose`` are those of this classifier. Its parameters apply to the training on frozen
-        embeddings, its structure and label smoothing also to the second training. None is
-        ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
+        The head; it is cloned. If its ``random_state``, ``class_weight``, ``device`` or ``verbose``
+        is not set, it is that of this classifier. The parameters of the head apply to the training
+        on frozen embeddings. Its structure, class weights and label smoothing apply to the second
+        training too. None is ``HeadClassifier()``. With a head, a grid search can set
+        ``head__dropout``.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default="crop"
         Random changes of the images while head and backbone are trained together, as for
-        :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are: for images whose
-        mirror image means something else, such as letters.
+        :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are; choose it if
+        mirroring changes the meaning of an image, as with letters.
     n_views : int or None, default=4
         With an augmentation, the number of views of each image, including the image itself, at
         most 10,000. Each epoch sees one of them, drawn at random. None makes a new view of each
@@ -70,7 +71,7 @@ class FineTuneClassifier(
     n_test_views : int, default=1
         Number of views of each image in prediction, at most 10,000: the image itself, and others
         that ``augmentation`` makes. Decision values are averaged over them (test-time
-        augmentation). It may be changed after ``fit``.
+        augmentation). You can change it after ``fit``.
     lr : float, default=0.001
         Highest learning rate of the head (AdamW, linear warm-up over a tenth of the steps, then
         cosine).
@@ -81,22 +82,22 @@ class FineTuneClassifier(
         Learning rate of each stage, as a fraction of that of the stage above it [1]_.
     tuned_fraction : float in [0, 1] or "auto", default="auto"
         The final weights of stages and head are an average of the weights before and after the
-        second training; this is the fraction of those after [2]_. A smaller fraction keeps more of
-        what the backbone knew; 1 keeps the trained weights, and 0 equals the frozen pipeline.
+        second training; this is the fraction of those after it [2]_. A smaller fraction keeps more
+        of what the backbone knew; 1 keeps the trained weights, and 0 equals the frozen pipeline.
         "auto" chooses 0, 0.25, 0.5, 0.75 or 1 by the accuracy (of each label, if there are several;
-        weighted by ``sample_weight``) in up to three trials. Each trains on two thirds of the
-        images and is judged by the last third, until 500 images have been judged. If the best
-        fraction gains no more than three standard errors over 0, it is 0. Then ``fit`` trains on
-        all images. Classes of fewer than three images are not judged; if fewer than two classes are
-        left, there are no trials, and "auto" is 0.5. There are none with ``early_stopping`` or
-        ``X_val`` either: ``fit`` then chooses the fraction that is best on the validation images,
-        however little it gains.
+        weighted by ``sample_weight``) in up to three trials. Each trial trains on two thirds of the
+        images and judges the fractions on the remaining third. The trials end once 500 images have
+        been judged. If the best fraction gains no more than three standard errors over 0, the
+        fraction is 0. Otherwise ``fit`` trains again, on all images. Trials do not judge classes
+        with fewer than three images; if fewer than two classes are left, there are no trials, and
+        the fraction is 0.5. With ``early_stopping`` or ``X_val``, there are no trials either:
+        ``fit`` chooses the fraction that is best on the validation images, however small the gain.
     label_smoothing : float in [0, 1), default=0.1
         Fraction of each target that is spread evenly over all classes in both trainings, unless
         ``head`` has a ``label_smoothing``. It leaves the backbone something to learn where the head
         alone could memorize the images. A frozen pipeline does not use it.
     weight_decay : float, default=0.01
-        Fraction, times the learning rate, by which each step shrinks the weights; biases and
+        Each step shrinks the weights by this fraction times the learning rate; biases and
         normalizations are not decayed.
     max_epochs : int, default=10
         Passes over the images while head and backbone are trained together, at most 1,000,000.
@@ -104,7 +105,7 @@ class FineTuneClassifier(
         Images per training batch.
     update_batch_norm : bool, default=False
         Whether batch normalizations of the trained stages update their means and variances.
-        Small batches make these worse.
+        Small batches distort these.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in both trainings, unless ``head`` has a ``class_weight``. Not
         available for several labels per image.
@@ -147,9 +148,9 @@ class FineTuneClassifier(
         Where embeddings of the frozen backbone are kept, as for
         :class:`~sktransfer.ImageEmbedder`. Tuned embeddings are not cached.
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights of the head, the order of images, views, dropout, and the
-        images for trials and validation. An int gives bit-equal weights each time on a CPU with the
-        same number of threads.
+        Seed of the initial weights of the head, the order of images, views, dropout, and the choice
+        of images for trials and validation. An int gives bit-equal weights each time on a CPU with
+        the same number of threads.
     verbose : int, default=0
         0 is silent, 1 shows progress bars, 2 also prints a line per epoch.
 
