@@ -101,6 +101,7 @@ def _digest(module, state):
         return hash_value(tensors), name
 
 
+@usable_kernels()
 def _probe(module, image_size):
     """Run one fixed image; return the width and a summary of the output."""
     with torch.inference_mode(), single_threaded_kernels(), own_generators():

@@ -17,6 +17,7 @@ from torch import nn
 
 from .._engine import NormalizedNetwork
 from .._utils._optional import import_optional
+from .._utils._threads import usable_kernels
 from .._utils._typing import FilePath
 from .._utils._warnings import quiet
 from ..augmentation import MultiViewClassifier, MultiViewRegressor
@@ -28,6 +29,7 @@ from ..heads import HeadClassifier, HeadRegressor
 OPSETS, IR_VERSION = {"": 20, "ai.onnx.ml": 3}, 10
 
 
+@usable_kernels()
 def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     """Write a fitted model as one ONNX file, which needs neither torch nor scikit-learn to run.
 

@@ -44,6 +44,7 @@ def embedding_precision(precision):
     return "float32" if precision == "auto" else precision
 
 
+@usable_kernels()
 def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """Fit, and return what the estimator keeps, by name of the attribute without underscore.
 
@@ -97,9 +98,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         train, valid = (train[part] for part in parts)
 
     runtime, frozen_runtime = _runtimes(params, spec)
-    with usable_kernels():
-        lower, _ = split_backbone(shared_network(spec), n_stages)
-        network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
+    lower, _ = split_backbone(shared_network(spec), n_stages)
+    network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
 
     def dataset(indices, room, **views):
         return FeatureDataset(

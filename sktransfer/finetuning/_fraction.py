@@ -3,8 +3,6 @@
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from .._utils._threads import usable_kernels
-
 #: What ``tuned_fraction="auto"`` chooses from, the most cautious first.
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -75,8 +73,7 @@ def right_of_each(training, data, y):
     right = []
     for fraction in FRACTIONS:
         training.mix(fraction)
-        with usable_kernels():
-            right.append((training.net.predict(data) == y).reshape(len(data), -1).mean(axis=1))
+        right.append((training.net.predict(data) == y).reshape(len(data), -1).mean(axis=1))
     return np.array(right)
 
 

@@ -5,7 +5,6 @@ import torch
 from .._engine import TORCH_DTYPES
 from .._training._net import make_net, train
 from .._training._random import seeded
-from .._utils._threads import usable_kernels
 from ..backbones import shared_network, split_backbone
 from ._features import TrainedPart
 
@@ -18,8 +17,7 @@ class JointTraining:
 
     def __init__(self, params, spec, n_stages, head, targets):
         self.params, self.spec, self.head, self.targets = params, spec, head, targets
-        with usable_kernels():
-            _, self.upper = split_backbone(shared_network(spec), n_stages)
+        _, self.upper = split_backbone(shared_network(spec), n_stages)
 
     def train(self, data, data_valid, *, seed, runtime, what="fine-tuning", **options):
         """Train on a `FeatureDataset`, and note the number of the epoch whose weights are kept."""
@@ -29,7 +27,7 @@ class JointTraining:
             self.upper, self.head.net_.module_, self.spec.preprocessing, params.update_batch_norm
         )
         self._before = _copy(module)
-        with seeded(seed, runtime.device), usable_kernels():
+        with seeded(seed, runtime.device):
             self.net = make_net(
                 module.to(memory_format=torch.channels_last),
                 targets=self.targets,

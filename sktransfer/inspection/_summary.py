@@ -11,6 +11,7 @@ from torch import nn
 
 from .._utils._optional import import_optional
 from .._utils._sklearn import checked
+from .._utils._threads import usable_kernels
 from ..backbones import backbone_stages, load_backbone
 from ..embedder import ImageEmbedder, resolve_spec
 from ..finetuning import FineTuneClassifier
@@ -19,6 +20,7 @@ from ._grid import COUNT
 
 
 @checked(batch_size=COUNT, depth=COUNT)
+@usable_kernels()
 def summary(estimator: Any, *, batch_size: int = 1, depth: int = 3) -> Any:
     """List layers, output shapes, and trainable and frozen parameters of a model.
 
