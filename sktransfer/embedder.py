@@ -316,6 +316,8 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             If images cannot be read and `on_error` is ``"raise"``; all others are cached first.
         FingerprintMismatchError
             If the weights differ from those of `fit`.
+        ValueError
+            If `image_size`, `resize` or `decoding` were changed after `fit`.
         WeightsError
             If the weights cannot be downloaded or loaded.
 
@@ -329,6 +331,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             If the cache cannot be used; the result is correct nevertheless.
         """
         check_is_fitted(self)
+        self._validate_params()  # some may be changed after `fit`
         return self._embedded(X, self.n_views if self.n_test_views is None else self.n_test_views)
 
     def network_(self) -> torch.nn.Module:
@@ -413,6 +416,12 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     def _fitted_spec(self):
         check_is_fitted(self)
         spec = resolve_spec(self)
+        if spec.preprocessing != self.preprocessing_:
+            raise ValueError(
+                f"This embedder was fitted with {self.preprocessing_}, but image_size="
+                f"{self.image_size}, resize={self.resize!r} and decoding={self.decoding!r} now "
+                f"mean {spec.preprocessing}. Set them back, or fit again."
+            )
         if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
                 f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "

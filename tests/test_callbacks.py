@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from counting import CountingBackbone
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sktransfer import (
@@ -104,6 +105,12 @@ def test_fine_tuning_and_views(rows):
     assert sum(path.endswith("HeadClassifier epoch") for path in recorder.ended) == 2
     ImageEmbedder().set_callbacks(recorder).fit(shapes.data)
     assert recorder.ended == ["ImageEmbedder fit"]
+
+
+@pytest.mark.parametrize("Estimator", [FineTuneClassifier, HeadClassifier, ImageEmbedder])
+def test_clones_keep_them(Estimator):
+    recorder = Recorder()
+    assert clone(Estimator().set_callbacks(recorder))._skl_callbacks == [recorder]
 
 
 def test_progress_bars(rows, capsys):

@@ -318,6 +318,23 @@ def test_other_weights_after_fit_are_refused(images, tmp_path):
         embedder.transform(images)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image_size": 96}, "fitted with .*image_size=64.*now mean .*image_size=96.* fit again"),
+        ({"resize": "squash"}, "fitted with .*resize='squash'.* fit again"),
+        ({"decoding": "exact"}, "fitted with .*decoding='exact'.* fit again"),
+        ({"on_error": "ignore"}, "'on_error' parameter of ImageEmbedder must be"),
+        ({"n_test_views": 0}, "'n_test_views' parameter of ImageEmbedder must be"),
+        ({"precision": "float23"}, "'precision' parameter of ImageEmbedder must be"),
+    ],
+)
+def test_changes_after_fit_are_refused_or_checked(changed, message, images):
+    embedder = ImageEmbedder(image_size=64, engine="torch").fit(images)
+    with pytest.raises(ValueError, match=message):
+        embedder.set_params(**changed).transform(images)
+
+
 def test_changes_to_the_network_do_not_affect_the_embedder(images):
     embedder = ImageEmbedder(image_size=64, engine="torch", cache=None).fit(images)
     before = embedder.transform(images)
@@ -399,12 +416,12 @@ def test_a_fitted_embedder_with_any_module_can_be_pickled(images):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_custom_modules_and_heads_work_in_a_forked_child():
+def test_everything_that_trains_works_in_a_forked_child():
     program = """
 import os, signal
 import numpy as np, torch
 from torchvision.transforms import v2
-from sktransfer import HeadClassifier, ImageEmbedder, MultiViewClassifier
+from sktransfer import FineTuneClassifier, HeadClassifier, ImageEmbedder, MultiViewClassifier
 from sktransfer.datasets import make_shapes
 from sktransfer.images import decode_image
 torch.set_num_threads(2)
@@ -424,6 +441,8 @@ if child == 0:
     rows = ImageEmbedder(network, cache=None).fit_transform(shapes.data)
     wide = np.tile(rows, (10, 40))
     HeadClassifier((256,), max_epochs=2).fit(wide, np.tile(shapes.target, 10)).predict(wide)
+    tuner = FineTuneClassifier(trainable_stages=1, max_epochs=1, image_size=64, engine="torch")
+    tuner.fit(shapes.data, shapes.target)
     os._exit(0)
 done = os.waitpid(child, 0)[1]
 assert done == 0, done

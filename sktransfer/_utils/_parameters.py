@@ -29,6 +29,7 @@ class HoldsModules:
         return cloned
 
     def _without_modules(self):
-        without = copy.copy(self)
-        without.backbone = without.augmentation = None
+        # `copy.copy` would take what a pickle holds, which lacks callbacks.
+        without = object.__new__(type(self))
+        vars(without).update(vars(self), backbone=None, augmentation=None)
         return without
