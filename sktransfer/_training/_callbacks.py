@@ -98,13 +98,22 @@ class Checkpoint(Callback):
         state, self.saved = self.saved, None
         if state is None:
             return
+        for partial_file in self.path.parent.glob(f"{self.path.name}*.part"):
+            partial_file.unlink(missing_ok=True)  # of a run killed while it wrote
         net.module_.load_state_dict(state["module"])
         net.history.extend({"batches": [], **row} for row in state["history"])
         if state["finished"]:
             return
         net.optimizer_.load_state_dict(state["optimizer"])
         net.scaler_.load_state_dict(state["scaler"])
-        for schedule, saved in zip(of_kind(LRScheduler, net), state["schedules"], strict=True):
+        schedules = of_kind(LRScheduler, net)
+        if len(schedules) != len(state["schedules"]):
+            raise ValueError(
+                f"The checkpoint {self.path} was written with other `callbacks`: it has "
+                f"{len(state['schedules'])} learning rate schedules, not {len(schedules)}. Pass "
+                "the same callbacks, or delete the file to start again."
+            )
+        for schedule, saved in zip(schedules, state["schedules"], strict=True):
             schedule.lr_scheduler_.load_state_dict(saved)
         for best in of_kind(BestEpoch, net):
             best.state_ = state["best"]

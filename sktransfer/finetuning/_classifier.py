@@ -58,8 +58,8 @@ class FineTuneClassifier(
         The head; it is cloned. If its ``random_state``, ``class_weight``, ``device`` or ``verbose``
         is not set, it is that of this classifier. The parameters of the head apply to the training
         on frozen embeddings. Its structure, class weights and label smoothing apply to the second
-        training too. None is ``HeadClassifier()``. With a head, a grid search can set
-        ``head__dropout``.
+        training too. If it has ``early_stopping``, a trial stops it by the images held out. None
+        is ``HeadClassifier()``. With a head, a grid search can set ``head__dropout``.
     augmentation : {"flip", "crop", "color", "auto"}, torch.nn.Module or None, default="crop"
         Random changes of the images while head and backbone are trained together, as for
         :class:`~sktransfer.ImageEmbedder`. None trains on the images as they are; choose it if
@@ -390,6 +390,7 @@ class FineTuneClassifier(
 
     def _logits(self, X):
         check_is_fitted(self)
+        self._validate_params()  # some may be changed after `fit`
         views = self._embedded(X, self.n_test_views).reshape(-1, self.n_features_out_)
         logits = self.head_._logits(views.astype(np.float32, copy=False))
         return logits.reshape(-1, self.n_test_views, logits.shape[1]).mean(axis=1)

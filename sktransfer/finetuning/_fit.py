@@ -83,7 +83,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     with_trial = fraction == "auto" and not len(valid) and not params.early_stopping
     checkpoint, trial_paths = None, [None] * N_TRIALS
     if params.checkpoint_dir is not None:
-        path = _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train)
+        labels = [[str(label) for label in targets.classes], codes]
+        path = _checkpoint_path(params, spec, augmentation, digests, labels, weight, n_train)
         checkpoint = Checkpoint(path, seed)
         if with_trial:
             trial_paths = [path.with_suffix(f".trial{i}.pt") for i in range(1, N_TRIALS + 1)]
@@ -121,11 +122,11 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     # A fit that resumes needs the same head. With an int, it is that of a frozen pipeline.
     head_seed = params.random_state if isinstance(params.random_state, Integral) else seed
 
-    def joint_training(part=slice(None), **options):
+    def joint_training(part=slice(None), held_out=valid, **options):
         """Train a head on a part of the training images, then head and upper stages together."""
         chosen = train[part]
         smoothing = {"label_smoothing": params.label_smoothing}
-        head = _fit_head(params, rows, y, weight, chosen, valid, head_seed, **smoothing)
+        head = _fit_head(params, rows, y, weight, chosen, held_out, head_seed, **smoothing)
         if head.net_.interrupted_:
             raise KeyboardInterrupt
         weights = weight
@@ -146,7 +147,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         """Train on a part, and judge each fraction by the images held out."""
         path = trial_paths[number - 1]
         saved = path and Checkpoint(path, seed, reuse=True, same_seed=True)
-        training = joint_training(part, what=f"trial {number}", checkpoint=saved)
+        # A head that validates takes these images: too few may be left for a split of its own.
+        options = {"held_out": train[held_out], "checkpoint": saved}
+        training = joint_training(part, what=f"trial {number}", **options)
         if training.net.interrupted_:
             raise KeyboardInterrupt
         return training, right_of_each(training, data.part(held_out), codes[train[held_out]])
@@ -267,7 +270,7 @@ def _fit_head(params, rows, y, weight, train, valid, seed, label_smoothing=0.0):
     return head.fit(rows[train], y[train], sample_weight=weight[train], **validation)
 
 
-def _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train):
+def _checkpoint_path(params, spec, augmentation, digests, labels, weight, n_train):
     """Return the file of a checkpoint: one for each set of images and parameters."""
     try:
         directory = Path(params.checkpoint_dir)
@@ -291,7 +294,7 @@ def _checkpoint_path(params, spec, augmentation, digests, y, weight, n_train):
                 None if augmentation is None else augmentation.key,
                 spec.fingerprint,
                 digests,
-                [str(label) for label in y],
+                labels,
                 weight,
                 n_train,
             ]

@@ -69,8 +69,17 @@ def test_clone_and_parameters():
     model = tuner(head=HeadClassifier(dropout=0.1))
     copy = clone(model).set_params(head__dropout=0.3, trainable_stages="all")
     assert (copy.head.dropout, model.head.dropout) == (0.3, 0.1)
-    model.fit(X, Y)
+    seen = []
+
+    class Spy(Callback):
+        def on_train_begin(self, net, **kwargs):
+            seen.append(net)
+
+    model.set_params(callbacks=[Spy()], max_epochs=1).fit(X, Y)
     assert not hasattr(model.head, "net_")
+    assert model.get_params()["callbacks"] == model.callbacks  # though a pickle leaves them out
+    clone(model).fit(X, Y)
+    assert len(seen) == 2
 
 
 TRANSFORMS = [v2.RandomRotation(10), v2.ColorJitter(0.2), v2.RandomResizedCrop(32)]
@@ -134,6 +143,8 @@ def test_predictions_are_means_over_test_views(tuned_fraction, n_classes):
     np.testing.assert_allclose(model.decision_function(images), np.mean(alone, axis=0), atol=1e-6)
     assert model.predict_proba(images).shape == (len(images), n_classes)
     np.testing.assert_array_equal(model.transform(images), embeddings)
+    with pytest.raises(ValueError, match=r"n_test_views' parameter .* Got 0 instead"):
+        model.set_params(n_test_views=0).predict(images)
 
 
 def test_test_views_are_the_same_each_time():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from new_process import CONTEXT, start
 from sklearn.base import clone
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from torch import nn
 from torchvision.transforms import v2
 from tuners import X, Y, same, state, tiny_net, tuner
@@ -658,6 +658,44 @@ def test_checkpoint_belongs_to_images_and_parameters(tmp_path):
     assert epochs.seen == [2, 1, 2]
 
 
+def test_checkpoint_belongs_to_all_labels(tmp_path):
+    labels = np.zeros((len(X), 1100), dtype=int)  # NumPy prints such a row with an ellipsis
+    labels[::2] = 1
+    params = {"checkpoint_dir": tmp_path, "max_epochs": 2, "head": HeadClassifier(max_epochs=1)}
+    for _ in range(2):
+        with pytest.raises(Killed):
+            tuner(callbacks=[killer(2)], **params).fit(X, labels)
+        labels[:, 500] = 1 - labels[:, 500]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_schedules_than_those_of_a_checkpoint_are_refused(tmp_path):
+    with pytest.raises(Killed):
+        tuner(callbacks=[killer(2)], checkpoint_dir=tmp_path).fit(X, Y)
+    schedule = LRScheduler("StepLR", step_size=1)
+    with pytest.raises(ValueError, match=r"other `callbacks`: it has 1 .* not 2\. Pass the same"):
+        tuner(callbacks=[schedule], checkpoint_dir=tmp_path).fit(X, Y)
+
+
+def test_leftovers_of_a_kill_are_removed(tmp_path):
+    with pytest.raises(Killed):
+        tuner(callbacks=[killer(2)], checkpoint_dir=tmp_path).fit(X, Y)
+    (file,) = tmp_path.iterdir()
+    file.with_name(f"{file.name}abc.part").write_bytes(b"half")
+    tuner(checkpoint_dir=tmp_path).fit(X, Y)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [{}, {"validation_splitter": [(np.arange(len(X) - 4), np.arange(len(X) - 4, len(X)))]}],
+)
+def test_trials_with_a_head_that_stops_early(validation):
+    head = HeadClassifier(early_stopping=True, validation_fraction=0.1, **validation)
+    model = tuner(head=head, tuned_fraction="auto", max_epochs=1).fit(X, Y)
+    assert set(model.fraction_scores_) == {0, 0.25, 0.5, 0.75, 1}
+
+
 @INTERRUPTED
 def test_ctrl_c_leaves_a_checkpoint_to_resume_from(tmp_path):
     model = tuner(max_epochs=4, checkpoint_dir=tmp_path, callbacks=[CtrlC(2)]).fit(X, Y)
@@ -686,7 +724,7 @@ def test_checkpoint_is_found_whatever_the_addresses_of_a_head(tmp_path, monkeypa
         head = HeadClassifier(module=linear, random_state=np.random.RandomState(0), **params)
         model = tuner(head=head.set_params(callbacks=[object()]), checkpoint_dir=tmp_path)
         spec = resolve_backbone(model.backbone)
-        return _fit._checkpoint_path(model, spec, None, [b"digest"], Y[:1], np.ones(1), 1)
+        return _fit._checkpoint_path(model, spec, None, [b"digest"], ["label"], np.ones(1), 1)
 
     first = name()
     copy = FunctionType(linear.__code__, linear.__globals__, linear.__name__)
