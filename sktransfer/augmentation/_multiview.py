@@ -272,6 +272,8 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
             return (values > threshold).astype(int)
         if values.ndim == 1:
             return self.classes_[(values > threshold).astype(int)]
+        if _is_one_vs_one(self.estimator_):
+            return self._vote(X)
         return self.classes_[values.argmax(axis=1)]
 
     @available_if(estimator_has("predict_proba"))
@@ -409,6 +411,13 @@ def _repeat(values, sample_of):
     if hasattr(values, "__array__") and not hasattr(values, "iloc"):
         values = np.asarray(values)  # scikit-learn cannot index the extension arrays of pandas
     return safe_indexing(values, sample_of)
+
+
+def _is_one_vs_one(estimator):
+    """Whether decision values have a column for each pair of classes; three classes have three."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    return getattr(estimator, "decision_function_shape", None) == "ovo"
 
 
 def _groups_parameter(estimator):

@@ -46,7 +46,7 @@ def make_blobs(n_classes=3):
     codes = np.arange(N) % n_classes
     centers = rng.normal(scale=3, size=(n_classes, 4))
     X = centers[codes][:, None] + rng.normal(size=(N, VIEWS, 4))
-    return X.astype(np.float32), np.array(["cat", "dog", "owl"])[codes]
+    return X.astype(np.float32), np.array(["cat", "dog", "owl", "yak"])[codes]
 
 
 @pytest.fixture
@@ -300,6 +300,15 @@ def test_views_vote_where_there_is_nothing_to_average(blobs):
     model = MultiViewClassifier(Recorder()).fit(X, y)
     assert model.predict(X)[:3].tolist() == ["dog", "owl", "cat"]
     assert not hasattr(model, "decision_function")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+@pytest.mark.parametrize("wrap", [clone, make_pipeline])
+def test_views_vote_where_columns_are_of_pairs_of_classes(n_classes, wrap):
+    X, y = make_blobs(n_classes)
+    model = MultiViewClassifier(wrap(SVC(decision_function_shape="ovo"))).fit(X, y)
+    assert model.score(X, y) > 0.9
+    assert len(model.decision_function(X)) == N
 
 
 LABELS = np.stack([np.arange(N) % 3 == 0, np.arange(N) % 3 > 0, np.arange(N) % 2 == 0], axis=1)
