@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
+from sklearn.multioutput import ClassifierChain, RegressorChain
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -177,6 +178,8 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
             prefix, _, parameter = name.rpartition("__")
             if parameter == "cv" and not isinstance(value, str):  # "prefit" splits nothing
                 split = self.estimator.get_params()[prefix] if prefix else self.estimator
+                if value is None and isinstance(split, (ClassifierChain, RegressorChain)):
+                    continue  # they split only if told to
                 name, split = type(self).__name__, type(split).__name__
                 raise ValueError(
                     f"{split} inside {name} would split single views, and put views of one image "
@@ -390,16 +393,18 @@ def _by_sample(values, n_views):
 
 def _flatten(X, y, params):
     """Give each view of a sample a row, also in ``X_val``."""
-    params, X_val = dict(params), params.get("X_val")
-    if _n_views(X_val) is not None:
-        params["X_val"] = _rows(X_val)
-        if params.get("y_val") is not None:
-            params["y_val"] = np.repeat(params["y_val"], _n_views(X_val), axis=0)
+    params = dict(params)
+    validation = {name for name in params if name.endswith(("X_val", "y_val"))}  # also step__X_val
+    for name in validation:
+        if (n_views := _n_views(params[name])) is not None:
+            params[name], y_val = _rows(params[name]), f"{name[:-5]}y_val"
+            if params.get(y_val) is not None:
+                params[y_val] = np.repeat(params[y_val], n_views, axis=0)
     if _n_views(X) is None:
         return X, y, params
     check_consistent_length(X, y)
     sample_of = np.repeat(np.arange(len(X)), _n_views(X))
-    for name in params.keys() - {"X_val", "y_val", "classes"}:
+    for name in params.keys() - {"classes"} - validation:
         value = params[name]
         is_rows = is_arraylike(value) and not isinstance(value, (str, dict))
         if is_rows and num_samples(value) == len(X):

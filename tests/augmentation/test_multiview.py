@@ -18,6 +18,7 @@ from sklearn.linear_model import (
 )
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -214,6 +215,10 @@ def test_validation_rows_may_have_views_too(blobs, n_val):
         given = model.fit(train, y, X_val=X[:n_val, :2], y_val=y[:n_val]).estimator_.given_
         assert given["X_val"].shape == (2 * n_val, 4)
         assert given["y_val"].tolist() == np.repeat(y[:n_val], 2).tolist()
+    step = {"grouprecorder__X_val": X[:n_val, :2], "grouprecorder__y_val": y[:n_val]}
+    piped = MultiViewClassifier(make_pipeline(GroupRecorder())).fit(X, y, **step)
+    assert piped.estimator_[-1].given_["X_val"].shape == (2 * n_val, 4)
+    assert piped.estimator_[-1].given_["y_val"].tolist() == np.repeat(y[:n_val], 2).tolist()
     given = model.fit(X, y, X_val=X[:n_val, 0], y_val=y[:n_val]).estimator_.given_
     assert given["X_val"].shape == (n_val, 4) and len(given["y_val"]) == n_val
 
@@ -321,6 +326,8 @@ LABELS = np.stack([np.arange(N) % 3 == 0, np.arange(N) % 3 > 0, np.arange(N) % 2
         OneVsRestClassifier(LogisticRegression()),
         OneVsRestClassifier(RidgeClassifier()),
         RandomForestClassifier(n_estimators=5, random_state=0),
+        ClassifierChain(LogisticRegression()),
+        make_pipeline(ClassifierChain(LogisticRegression())),
     ],
     ids=lambda inner: type(inner).__name__,
 )

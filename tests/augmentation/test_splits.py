@@ -17,6 +17,7 @@ from sklearn.model_selection import (
     TunedThresholdClassifierCV,
     cross_val_predict,
 )
+from sklearn.multioutput import ClassifierChain
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
@@ -215,6 +216,7 @@ REFUSED = {
     ),
     "stack": (StackingClassifier([("a", Witness())]), "StackingClassifier"),
     "calibration": (CalibratedClassifierCV(Witness()), "CalibratedClassifierCV"),
+    "chain": (ClassifierChain(Witness(), cv=2), "ClassifierChain"),
     "leave one out": (RidgeClassifierCV(), "RidgeClassifierCV"),
 }
 
