@@ -77,8 +77,8 @@ def resolve_augmentation(augmentation):
     if augmentation not in _STEPS:
         near = get_close_matches(augmentation, _STEPS, n=1)
         raise ValueError(
-            f"augmentation={augmentation!r} is unknown; "
-            f"{f'did you mean {near[0]!r}? ' if near else ''}Use one of {list(_STEPS)}, or a "
+            f"augmentation={augmentation!r} is unknown"
+            f"{f'; did you mean {near[0]!r}?' if near else '.'} Use one of {list(_STEPS)}, or a "
             "transform of torchvision.transforms.v2."
         )
     steps = _STEPS[augmentation]()

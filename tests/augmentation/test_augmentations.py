@@ -131,7 +131,8 @@ def local_transform():
 
 
 WRONG = {
-    "unknown": ("flipp", r"did you mean 'flip'\?"),
+    "near": ("flipp", r"unknown; did you mean 'flip'\? Use one of"),
+    "unknown": ("mixup", r"unknown\. Use one of"),
     "list": ([v2.RandomRotation(3)], "'augmentation' parameter"),
     "lambda": (v2.Lambda(lambda x: x), "Lambda.* cannot be cached: .*lambda.* class MyTransform"),
     "deep lambda": (v2.RandomApply([v2.Lambda(lambda x: x)]), "cannot be cached: .*lambda"),
