@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.multioutput import ClassifierChain, RegressorChain
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, get_tags
@@ -66,11 +67,12 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         Raises
         ------
         ValueError
-            If the estimator would split views of one sample.
+            If the estimator would split views of one sample, or has a decision threshold.
         """
         params = self._route("fit", sample_weight, fit_params)
         if _n_views(X) is not None:
             self._check_splits_nothing()
+            self._check_no_threshold()
             groups = _groups_parameter(self.estimator)
             if groups is not None:
                 params.setdefault(groups, np.arange(len(X)))
@@ -187,6 +189,16 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
                     f'GridSearchCV({name}(...), {{"estimator__alpha": [0.1, 1.0]}}).'
                 )
 
+    def _check_no_threshold(self):
+        for part in (self.estimator, *self.estimator.get_params(deep=True).values()):
+            if isinstance(part, (FixedThresholdClassifier, TunedThresholdClassifierCV)):
+                name, threshold = type(self).__name__, type(part).__name__
+                raise ValueError(
+                    f"{threshold} inside {name} has no effect on means over views. Put it around "
+                    f"{name} instead, or around the pipeline: "
+                    f"{threshold}(make_transfer_pipeline(...))."
+                )
+
 
 class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
     """Train a classifier on all views of each sample, and average its predictions over views.
@@ -225,7 +237,8 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
 
     What splits its training data belongs around:
     ``GridSearchCV(MultiViewClassifier(LogisticRegression()), {"estimator__C": [0.1, 1.0]})``.
-    ``fit`` refuses an estimator with a parameter ``cv``. Switch off ``early_stopping`` of
+    ``fit`` refuses an estimator with a parameter ``cv``, and one with a decision threshold, such as
+    ``FixedThresholdClassifier``, which belongs around as well. Switch off ``early_stopping`` of
     ``SGDClassifier`` and ``oob_score`` of forests, which split rows as well. A ``fit`` with a
     parameter ``groups``, as `HeadClassifier` has, receives the number of the sample of each row.
 
@@ -262,6 +275,7 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if _n_views(X) is None:
             return self.estimator_.predict(X)
+        self._check_no_threshold()  # after training with one view
         if hasattr(self.estimator_, "predict_proba"):
             values, threshold = self._mean("predict_proba", X), 0.5
         elif hasattr(self.estimator_, "decision_function"):

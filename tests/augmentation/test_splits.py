@@ -8,8 +8,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.model_selection import (
+    FixedThresholdClassifier,
     GridSearchCV,
     HalvingGridSearchCV,
     KFold,
@@ -226,6 +228,28 @@ def test_what_would_split_views_is_refused(name):
     head, culprit = REFUSED[name]
     with pytest.raises(ValueError, match=rf"^{culprit} inside MultiViewClassifier would split"):
         pipeline(head).fit(IMAGES, TARGETS)
+
+
+THRESHOLD = FixedThresholdClassifier(LogisticRegression(), threshold=0.02)
+FITTED = FrozenEstimator(LogisticRegression().fit(np.ones((2, 3)) * [[0], [N]], [0, 1]))
+TUNED = TunedThresholdClassifierCV(FITTED, cv="prefit", refit=False)
+
+
+@pytest.mark.parametrize("head", [THRESHOLD, TUNED, make_pipeline(FunctionTransformer(), TUNED)])
+def test_a_threshold_that_means_would_ignore_is_refused(head):
+    binary = np.where(TARGETS == "cat", 1, 0)
+    message = r"^\w+ThresholdClassifier\w* inside MultiViewClassifier .*\(make_transfer_pipeline\("
+    with pytest.raises(ValueError, match=message):
+        pipeline(head).fit(IMAGES, binary)
+    model = pipeline(head).set_params(embedder__n_views=1, embedder__n_test_views=2)
+    with pytest.raises(ValueError, match=message):
+        model.fit(IMAGES, binary).predict(IMAGES)
+
+
+def test_a_threshold_around_views_is_obeyed():
+    binary = np.where(TARGETS == "cat", 1, 0)
+    model = FixedThresholdClassifier(pipeline(LogisticRegression()), threshold=0.02)
+    assert model.fit(IMAGES, binary).predict(IMAGES).all()
 
 
 @pytest.mark.parametrize("name", ["search", "stack", "calibration"])
