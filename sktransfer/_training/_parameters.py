@@ -73,6 +73,19 @@ def check_weight(sample_weight, n_samples):
     return weight
 
 
+def check_readable(X):
+    """Refuse embeddings of images that could not be read; X has a row or several views of each."""
+    missing = np.flatnonzero(np.isnan(X).any(axis=tuple(range(1, X.ndim))))
+    if len(missing):
+        name = "row" if X.ndim == 2 else "image"
+        raise ValueError(
+            f"Input X contains NaN in {len(missing)} of {len(X)} {name}s, first in {name} "
+            f'{missing[0]}. If ImageEmbedder(on_error="nan") made X, these are images that could '
+            'not be read, and its errors_ lists them, in a pipeline model["embedder"].errors_. '
+            "Repair the files, or leave them out of X and y: each error has the index of its image."
+        )
+
+
 def check_validation(X_val, y_val):
     """Refuse validation samples without targets, and targets without samples."""
     if (X_val is None) != (y_val is None):

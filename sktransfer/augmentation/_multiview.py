@@ -15,6 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from .._training._parameters import check_readable
 from .._utils._sklearn import (
     UNUSED,
     HasMethods,
@@ -73,6 +74,7 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         if _n_views(X) is not None:
             self._check_splits_nothing()
             self._check_no_threshold()
+            self._check_readable(X)
             groups = _groups_parameter(self.estimator)
             if groups is not None:
                 params.setdefault(groups, np.arange(len(X)))
@@ -170,6 +172,7 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         predict, n_views = getattr(self.estimator_, method), _n_views(X)
         if n_views is None:
             return predict(X)
+        self._check_readable(X)
         values = predict(_rows(X))
         if isinstance(values, list):  # one array for each output, as forests return
             return [_by_sample(value, n_views).mean(axis=1) for value in values]
@@ -188,6 +191,11 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
                     f"on both sides of a split. Put it around {name} instead, for example "
                     f'GridSearchCV({name}(...), {{"estimator__alpha": [0.1, 1.0]}}).'
                 )
+
+    def _check_readable(self, X):
+        rows = _rows(X)
+        if rows.dtype.kind == "f" and not get_tags(self.estimator).input_tags.allow_nan:
+            check_readable(rows.reshape(X.shape))
 
     def _check_no_threshold(self):
         for part in (self.estimator, *self.estimator.get_params(deep=True).values()):

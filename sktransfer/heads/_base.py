@@ -13,7 +13,13 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._training._parameters import CONSTRAINTS, LARGEST, check_validation, check_weight
+from .._training._parameters import (
+    CONSTRAINTS,
+    LARGEST,
+    check_readable,
+    check_validation,
+    check_weight,
+)
 from .._training._random import seeded
 from .._training._samples import (
     EmbeddingDataset,
@@ -316,21 +322,21 @@ class BaseHead(ReportsTasks, BaseEstimator):
             )
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu().float().numpy()
+        if getattr(X, "ndim", 2) == 3:
+            raise ValueError(
+                f"X has shape {X.shape}, and a head learns from one row for each image. For "
+                "several views of each, wrap it, MultiViewClassifier(HeadClassifier()) or "
+                "MultiViewRegressor(HeadRegressor()), as make_transfer_pipeline(..., "
+                f"n_views={X.shape[1]}) does."
+            )
         checked = validate_data(
             self, X, reset=reset, dtype=np.float32, ensure_all_finite=False, **check
         )
         rows = checked[0] if check else checked
         if np.isfinite(rows).all():
             return checked
-        missing = np.flatnonzero(np.isnan(rows).any(axis=1))
-        if not len(missing):
-            raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
-        raise ValueError(
-            f"Input X contains NaN in {len(missing)} of {len(rows)} rows, first in row "
-            f'{missing[0]}. If ImageEmbedder(on_error="nan") made X, these are images that could '
-            "not be read, and its errors_ lists them. Repair the files, or drop such rows from X "
-            "and y: good = ~np.isnan(X).any(axis=1)."
-        )
+        check_readable(rows)
+        raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
 
     def _check_data(self, X, y, sample_weight, reset, name="y"):
         """Return features as float32, targets as an array, and weights."""

@@ -270,6 +270,19 @@ def test_wrong_targets_are_refused(blobs):
         MultiViewClassifier("crop").fit(X, y)
 
 
+@pytest.mark.parametrize("inner", [LogisticRegression(), HeadClassifier(max_epochs=1)])
+def test_images_that_could_not_be_read_are_counted_by_image(blobs, inner):
+    X, y = blobs
+    fitted = MultiViewClassifier(inner).fit(X, y)
+    X = X.copy()
+    X[[7, 40]] = np.nan
+    for method in (fitted.predict, fitted.predict_proba, lambda X: fitted.fit(X, y)):
+        with pytest.raises(ValueError, match=r"NaN in 2 of 60 images, first in image 7\..*errors_"):
+            method(X)
+    lenient = MultiViewClassifier(DecisionTreeClassifier(random_state=0)).fit(X, y)
+    assert len(lenient.predict(X)) == N
+
+
 # --------------------------------------------------------------------------------------------
 # Prediction
 # --------------------------------------------------------------------------------------------

@@ -159,11 +159,21 @@ def test_images_point_to_the_embedder(blobs, images):
         fitted.predict(images)
 
 
+@pytest.mark.parametrize("wrap", [np.asarray, torch.tensor])
+def test_views_point_to_what_takes_them(blobs, wrap):
+    X, y = blobs
+    fitted = HeadClassifier(max_epochs=1, random_state=0).fit(X, y)
+    views = wrap(np.stack([X, X], axis=1))
+    for method in (fitted.predict, lambda views: fitted.fit(views, y)):
+        with pytest.raises(ValueError, match=r"\(300, 2, \d+\).*MultiViewClass.*n_views=2\)"):
+            method(views)
+
+
 def test_nan_rows_point_to_unreadable_images(blobs):
     X, y = blobs
     X = X.copy()
     X[[4, 9]] = np.nan
-    message = r'NaN in 2 of 300 rows, first in row 4.*on_error="nan".*errors_'
+    message = r'NaN in 2 of 300 rows, first in row 4\..*"nan".*model\["embedder"\]\.errors_'
     with pytest.raises(ValueError, match=message):
         HeadClassifier().fit(X, y)
     head = HeadClassifier(max_epochs=1).fit(*blobs)
