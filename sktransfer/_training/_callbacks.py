@@ -3,9 +3,11 @@
 from functools import partial
 from math import inf, isfinite, isnan
 
+from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
+from .._utils._sklearn import is_for_numbers
 from ..exceptions import TrainingDivergedError
 from ._checkpoint import read_checkpoint, write_checkpoint
 
@@ -29,6 +31,27 @@ def check_callbacks(callbacks):
 def of_kind(kind, net):
     """Return the callbacks of a net that are instances of a class."""
     return [callback for _, callback in net.callbacks_ if isinstance(callback, kind)]
+
+
+def validation_score(scoring, targets):
+    """Return the function that scores a net, after refusing scorers for other targets."""
+    scorer = get_scorer(scoring)
+    if targets.classes is not None and is_for_numbers(scorer):
+        raise ValueError(
+            f"scoring={scoring!r} is for numbers, and y holds classes. Use a scorer for classes, "
+            'such as "accuracy", "f1_macro" or "roc_auc_ovr".'
+        )
+
+    def score(net, X, y):
+        try:
+            return scorer(net, X, targets.decode(y))
+        except ValueError as error:
+            raise ValueError(
+                f"scoring={scoring!r} fails on the validation samples ({error}). Choose a scorer "
+                'for these targets, such as "f1_macro" for several classes or "r2" for numbers.'
+            ) from error
+
+    return score
 
 
 class StopOnDivergence(Callback):

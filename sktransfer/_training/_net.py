@@ -10,7 +10,6 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from sklearn.metrics import get_scorer
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import EarlyStopping, EpochScoring
 from skorch.history import History
@@ -25,6 +24,7 @@ from ._callbacks import (
     StopOnDivergence,
     check_callbacks,
     of_kind,
+    validation_score,
 )
 from ._random import seed_epoch
 from ._samples import Batches, EmbeddingDataset
@@ -305,14 +305,8 @@ def train(
     ours = [StopOnDivergence(net.lr, rates)]
     recorded = ("loss",) if net.targets.classes is None else ("loss", "accuracy")
     if dataset_valid is not None and scoring not in recorded:
-        scorer = get_scorer(scoring)
-        ours.append(
-            EpochScoring(
-                lambda net, X, y: scorer(net, X, net.targets.decode(y)),
-                lower_is_better=False,
-                name=monitor,
-            )
-        )
+        score = validation_score(scoring, net.targets)
+        ours.append(EpochScoring(score, lower_is_better=False, name=monitor))
     if schedule is not None:
         ours.append(schedule)
     best = None

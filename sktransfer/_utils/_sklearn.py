@@ -14,6 +14,11 @@ from sklearn.utils.validation import _is_arraylike as is_arraylike
 from sklearn.utils.validation import _num_samples as num_samples
 
 
+def is_for_numbers(scorer):
+    """Whether a scorer compares numbers, not classes."""
+    return scorer._score_func.__module__ == "sklearn.metrics._regression"
+
+
 def checked(**constraints):
     """Decorate a function: its arguments are checked as those of scikit-learn's functions."""
     return validate_params(constraints, prefer_skip_nested_validation=False)

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ShuffleSplit
 
 from sktransfer.exceptions import TrainingDivergedError
-from sktransfer.heads import HeadClassifier
+from sktransfer.heads import HeadClassifier, HeadRegressor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -182,6 +182,22 @@ def test_nan_rows_point_to_unreadable_images(blobs):
             method(X)
     with pytest.raises(ValueError, match="infinity"):
         head.predict(np.where(np.isnan(X), np.inf, X))
+
+
+def test_scorers_for_other_targets(blobs):
+    X, y = blobs
+    head = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 1}
+    for scoring in ("r2", "neg_mean_squared_error", "neg_max_error", "d2_absolute_error_score"):
+        for labels in (y, y == y[0], np.stack([y == y[0], y == y[1]], axis=1)):
+            with pytest.raises(ValueError, match=f"{scoring}' is for numbers.*f1_macro"):
+                HeadClassifier(scoring=scoring, **head).fit(X, labels)
+    for scoring in ("f1", "roc_auc"):
+        with pytest.raises(ValueError, match=f"scoring='{scoring}' fails on the.*f1_macro"):
+            HeadClassifier(scoring=scoring, **head).fit(X, y)
+    with pytest.raises(ValueError, match=r"scoring='accuracy' fails on.*r2"):
+        HeadRegressor(scoring="accuracy", **head).fit(X, X[:, 0])
+    for scoring in ("f1", "neg_brier_score", "adjusted_rand_score"):
+        assert HeadClassifier(scoring=scoring, **head).fit(X, y == y[0]).history_
 
 
 def test_one_class():
