@@ -53,7 +53,7 @@ def make_private(directory):
         if directory.parent == directory:
             raise
         make_private(directory.parent)
-        make_private(directory)
+        directory.mkdir(mode=0o700, exist_ok=True)  # in /proc, for example, this always fails
 
 
 def warn_if_exposed(root):

@@ -148,6 +148,19 @@ def test_empty_cache_that_cannot_be_written(public_folder, share_work):
     assert not list((public_folder / "embeddings").iterdir())
 
 
+def test_a_folder_in_which_nothing_can_be_made(tmp_path, monkeypatch):
+    real, closed = Path.mkdir, tmp_path / "proc"
+    closed.mkdir()
+
+    def mkdir(path, *args, **kwargs):  # as in /proc, which exists and says ENOENT
+        if path.parent == closed:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert embed_twice(make_cache(closed / "x"), "cannot be used") == (60, 60)
+
+
 def test_root_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     cache = make_cache(tmp_path / "file")
