@@ -17,10 +17,6 @@ from ..exceptions import UnreadableImageError
 MAX_PIXELS = 100_000_000
 
 _CHANNELS = (1, 3, 4)
-_PIXEL_RULE = (
-    "pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert 0 to 255 with "
-    "X.astype(np.uint8), True and False with X.astype(float)."
-)
 # Names that columns of images have, the most telling one first.
 _COLUMNS = ("image", "images", "img", "data", "path", "paths", "file", "filename", "train")
 _KINDS = (
@@ -200,7 +196,7 @@ def _split_array(X):
             f"1, 3 or 4. Hint: {hint}"
         )
     if X.dtype != np.uint8 and kind != "f":
-        raise ValueError(f"X is an array of dtype {X.dtype}; {_PIXEL_RULE}")
+        raise ValueError(f"X is an array of dtype {X.dtype}; {_pixel_rule(X.dtype)}")
     return list(X)
 
 
@@ -277,8 +273,15 @@ def as_pixel_array(image):
             f"{hint}"
         )
     if image.dtype != np.uint8 and image.dtype.kind != "f":
-        raise UnreadableImageError(f"the array has dtype {image.dtype}; {_PIXEL_RULE}")
+        raise UnreadableImageError(f"the array has dtype {image.dtype}; {_pixel_rule(image.dtype)}")
     return image
+
+
+def _pixel_rule(dtype):
+    how = "0 to 255 with X.astype(np.uint8), True and False with X.astype(float)"
+    if dtype.name == "uint16":  # as uint8 it would wrap
+        how = "0 to 65535 with X / 65535"
+    return f"pixels are uint8 (0 to 255) or floats from 0 to 1. Hint: convert {how}."
 
 
 def _describe(thing):

@@ -194,6 +194,7 @@ def test_a_list_may_mix_kinds():
         (np.zeros((4, 8, 9, 5)), ValueError, "list"),
         (np.zeros((4, 8, 9), dtype=np.int64), ValueError, r"astype\(np.uint8\)"),
         (np.zeros((4, 8, 9), dtype=bool), ValueError, r"astype\(float\)"),
+        (np.zeros((4, 8, 9), dtype=np.uint16), ValueError, r"convert 0 to 65535 with X / 65535\.$"),
         (torch.zeros(3, 8, 9), ValueError, r"X\[None\]"),
         (torch.zeros(4, 8, 9, 3), ValueError, r"permute\(0, 3, 1, 2\)"),
         (pd.DataFrame({"y": [0, 1, 2], "path": PATHS}), ValueError, r"'y', 'path'.*X\['path'\]"),
