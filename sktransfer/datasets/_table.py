@@ -41,8 +41,8 @@ def load_image_csv(
 ) -> Bunch:
     """Read a table of labels and list its images.
 
-    Nothing is decoded, and every cell is text: an id such as ``00017`` keeps its zeros. The order
-    of the rows is kept.
+    Nothing is decoded, and every cell is text: an id such as ``00017`` keeps its zeros. Blanks
+    around a cell or a column name are removed. The order of the rows is kept.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _split_labels(rows, column, separator):
 
 
 def _indicator(path, row, column):
-    value = _INDICATORS.get(row[column].strip().lower())
+    value = _INDICATORS.get(row[column].lower())
     if value is None:
         raise ValueError(
             f"{path} has {row[column]!r} in the column {column!r}, line {row[None]}; label_columns "
@@ -178,7 +178,7 @@ def _read_table(path, columns, delimiter, encoding):
     try:
         with file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
-            header = next(reader, [])
+            header = [name.strip() for name in next(reader, [])]
             _check_columns(path, header, columns)
             for cells in filter(None, reader):
                 if len(cells) != len(header):
@@ -187,7 +187,8 @@ def _read_table(path, columns, delimiter, encoding):
                         f"{len(header)} column names. Hint: put a cell that contains the delimiter "
                         "in double quotes."
                     )
-                rows.append({None: reader.line_num, **dict(zip(header, cells, strict=True))})
+                cells = zip(header, map(str.strip, cells), strict=True)
+                rows.append({None: reader.line_num, **dict(cells)})
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "
@@ -205,7 +206,7 @@ def _check_columns(path, found, wanted):
         if column in found:
             continue
         hint = ""
-        names = {name.strip().lower(): name for name in found}
+        names = {name.lower(): name for name in found}
         delimiters = [mark for mark in ",;\t|" if len(found) == 1 and mark in found[0]]
         if delimiters:
             hint = f" Hint: the table seems to need delimiter={delimiters[0]!r}."

@@ -76,6 +76,14 @@ def test_dialects(pets):
     assert pets(text, delimiter=";", encoding="utf-8-sig").target.tolist() == expected
 
 
+def test_blanks_around_cells_and_names_are_no_part_of_them(pets):
+    bunch = pets(
+        "id , breed,split\n0008 , pug,train \n 0007,pug\t, train\n", where={"split": "train"}
+    )
+    assert bunch.ids.tolist() == ["0008", "0007"]
+    assert bunch.target.tolist() == ["pug", "pug"]
+
+
 def test_encodings(pets, tmp_path):
     text = "id,breed\n0008,Weimar\u00e4ner\n".encode("latin-1")
     table = tmp_path / "latin.csv"
