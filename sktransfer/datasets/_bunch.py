@@ -44,12 +44,16 @@ def make_bunch(title, data, labels, label_names=None, **others):
     return Bunch(data=data, target=labels, target_names=names, DESCR=description, **others)
 
 
+def from_where(path):
+    """Return a path for a message, with the folder that it is relative to."""
+    return path if os.path.isabs(path) else f"{path} (the path is relative to {Path.cwd()})"
+
+
 def check_folder(folder, parameter):
     """Return the path of a folder that exists, or say what to pass."""
     folder = Path(folder)
     if not os.path.exists(folder):
-        where = "" if folder.is_absolute() else f" (the path is relative to {Path.cwd()})"
-        raise FileNotFoundError(f"{parameter}: there is no folder {folder}{where}.")
+        raise FileNotFoundError(f"{parameter}: there is no folder {from_where(folder)}.")
     if not folder.is_dir():
         raise NotADirectoryError(f"{parameter}: {folder} is a file; pass the folder of the images.")
     return folder

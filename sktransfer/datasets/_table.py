@@ -1,5 +1,6 @@
 """Images listed in a table with their labels."""
 
+import codecs
 import csv as csv_module
 import difflib
 import os
@@ -12,7 +13,7 @@ from sklearn.utils import Bunch
 
 from .._utils._sklearn import checked
 from .._utils._typing import FilePath
-from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
+from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, from_where, list_some, make_bunch
 
 _INDICATORS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
@@ -112,7 +113,10 @@ def load_image_csv(
         )
     if label_separator is not None and label_column is None:
         raise ValueError(f"label_separator={label_separator!r} needs label_column.")
-    where = {str(column): str(value) for column, value in (where or {}).items()}
+    where = where or {}
+    if not all(map(np.isscalar, where.values())):
+        raise TypeError(f"where={where!r}: expected one string for each column.")
+    where = {str(column): str(value).strip() for column, value in where.items()}
     label_names = label_columns or None
     columns = [image_column] if label_column is None else [image_column, label_column]
     rows = _read_table(csv, [*columns, *(label_columns or ()), *where], delimiter, encoding)
@@ -167,7 +171,7 @@ def _read_table(path, columns, delimiter, encoding):
     """Return a dict for each row, with its line number under the key None."""
     rows = []
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"csv: there is no table {path}.")
+        raise FileNotFoundError(f"csv: there is no table {from_where(path)}.")
     try:
         file = open(path, newline="", encoding=encoding)  # noqa: SIM115 (its errors differ)
     except (LookupError, ValueError) as error:
@@ -179,6 +183,10 @@ def _read_table(path, columns, delimiter, encoding):
         with file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            if not header:
+                raise ValueError(
+                    f"{path} is empty or begins with an empty line; expected column names."
+                )
             _check_columns(path, header, columns)
             for cells in filter(None, reader):
                 if len(cells) != len(header):
@@ -190,9 +198,10 @@ def _read_table(path, columns, delimiter, encoding):
                 cells = zip(header, map(str.strip, cells), strict=True)
                 rows.append({None: reader.line_num, **dict(cells)})
     except UnicodeDecodeError as error:
+        is_utf16 = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         raise ValueError(
-            f"{path} is not {encoding} text ({error.reason}); pass its encoding, for example "
-            'encoding="latin-1".'
+            f"{path} is not {encoding.upper().removesuffix('-SIG')} text ({error.reason}); pass "
+            f'its encoding, for example encoding="{"utf-16" if is_utf16 else "latin-1"}".'
         ) from error
     except (csv_module.Error, TypeError) as error:  # a delimiter of several characters
         raise ValueError(f"{path} cannot be read as a table: {error}.") from error

@@ -84,14 +84,14 @@ def test_blanks_around_cells_and_names_are_no_part_of_them(pets):
     assert bunch.target.tolist() == ["pug", "pug"]
 
 
-def test_encodings(pets, tmp_path):
-    text = "id,breed\n0008,Weimar\u00e4ner\n".encode("latin-1")
-    table = tmp_path / "latin.csv"
-    table.write_bytes(text)
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_encodings(pets, tmp_path, encoding):
+    text = "id,breed\n0008,Weimar\u00e4ner\n"
+    with pytest.raises(ValueError, match=f'is not UTF-8 text.*encoding="{encoding}"'):
+        pets(text, encoding=encoding)
     options = {"image_column": "id", "label_column": "breed", "suffix": ".jpg"}
-    with pytest.raises(ValueError, match=r'encoding="latin-1"'):
-        load_image_csv(table, tmp_path / "images", **options)
-    bunch = load_image_csv(table, tmp_path / "images", encoding="latin-1", **options)
+    table = tmp_path / "labels.csv"
+    bunch = load_image_csv(table, tmp_path / "images", encoding=encoding, **options)
     assert bunch.target.tolist() == ["Weimar\u00e4ner"]
 
 
@@ -105,6 +105,8 @@ def test_where_keeps_some_rows(pets):
         pets(text, where={"split": "val"})
     with pytest.raises(TypeError, match=r"'where' parameter .* Got 'train'"):
         pets(text, where="train")
+    with pytest.raises(TypeError, match=r"'test'\]}: expected one string for each column"):
+        pets(text, where={"split": ["train", "test"]})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_where_keeps_some_rows(pets):
         ("id,breed\n0007,pug\n", {"where": {"split": "train"}}, "no column 'split'"),
         ("id;breed\n0007;pug\n", {}, "delimiter=';'"),
         ("id,id,breed\n0007,1,pug\n", {}, "2 columns named 'id'"),
-        ("", {}, "no column 'id'"),
+        ("", {}, "is empty .*; expected column names"),
         ("id,breed\n", {}, "no rows"),
         ("id,breed\n0007,\n0008,pug\n", {}, "'breed', line 2.*leave out label_column"),
         ("id,breed\n0008,pug\n,pug\n", {}, "'id', line 3"),
@@ -144,9 +146,12 @@ def test_missing_images_are_named(pets):
         pets("id,breed\n0007.jpg,pug\n")
 
 
-def test_a_missing_table_or_folder_is_named(tmp_path):
+def test_a_missing_table_or_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     columns = {"image_column": "id", "label_column": None}
-    with pytest.raises(FileNotFoundError, match=r"no table .*labels\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no table .*labels\.csv\.$"):
         load_image_csv(tmp_path / "labels.csv", tmp_path, **columns)
+    with pytest.raises(FileNotFoundError, match=f"relative to {tmp_path}"):
+        load_image_csv("labels.csv", tmp_path, **columns)
     with pytest.raises(FileNotFoundError, match=r"image_dir: there is no folder .*images"):
         load_image_csv(tmp_path / "labels.csv", tmp_path / "images", **columns)
