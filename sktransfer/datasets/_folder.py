@@ -3,11 +3,13 @@
 import os
 import re
 from numbers import Integral
+from pathlib import Path
 
 from sklearn.utils import Bunch
 
 from .._utils._sklearn import Interval, checked
 from .._utils._typing import FilePath
+from .._utils._warnings import warn_user
 from ._bunch import IMAGE_EXTENSIONS, PATH, check_folder, list_some, make_bunch
 
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
@@ -27,7 +29,8 @@ def load_image_folder(
     """List the images of a folder that contains one folder for each class.
 
     Nothing is decoded. Classes and, within them, images are sorted; folders inside a class folder
-    are searched as well. Files and folders whose name begins with a dot are ignored.
+    are searched as well. Files with other extensions are left out, and so are images beside the
+    class folders, with a warning. Files and folders whose name begins with a dot are ignored.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def load_image_folder(
         target_names : ndarray of shape (n_classes,) and dtype str
             The class names, sorted.
         DESCR : str
-            The number of images of each class.
+            The number of images of each class, and of the files with other extensions.
 
     Raises
     ------
@@ -82,9 +85,11 @@ def load_image_folder(
         )
     extensions = tuple(extension.lower() for extension in given)
     classes = _class_folders(root, extensions)
-    images = {folder.name: images_below(folder, extensions) for folder in classes}
+    files = {folder.name: images_below(folder, ("",)) for folder in classes}  # also no images
+    images = {k: [p for p in v if p.lower().endswith(extensions)] for k, v in files.items()}
+    n_others = sum(len(files[name]) - len(images[name]) for name in files)
     if empty := [name for name, found in images.items() if not found]:
-        others = {p.suffix for name in empty for p in (root / name).rglob("*") if p.is_file()}
+        others = {Path(path).suffix for name in empty for path in files[name]}
         because = f" (only files that end with {list_some(sorted(others))})" if others else ""
         raise ValueError(
             f"{root} has classes without images: {list_some(empty)}{because}. Remove these "
@@ -96,7 +101,17 @@ def load_image_folder(
             images[name] = [found[len(found) * i // n] for i in range(n)]
     paths = [path for found in images.values() for path in found]
     labels = [name for name, found in images.items() for _ in found]
-    return make_bunch(f"Images of the folder {root}", paths, labels)
+    loose = [path.name for path in _visible(root) if _is_image(path.name, extensions)]
+    if loose := sorted(name for name in loose if name not in images):
+        warn_user(
+            f"{root} has {len(loose)} image(s) beside its class folders, which have no class and "
+            f"are left out: {list_some(loose)}. Move them into a class folder or out of {root}.",
+            UserWarning,
+        )
+    bunch = make_bunch(f"Images of the folder {root}", paths, labels)
+    if n_others:
+        bunch.DESCR += f"\n{n_others} files with other extensions are left out.\n"
+    return bunch
 
 
 def _class_folders(root, extensions):

@@ -29,10 +29,20 @@ def test_a_folder_of_class_folders(tmp_path):
 
 def test_what_is_hidden_or_no_image_is_ignored(tmp_path):
     touch(tmp_path, "dog/b.jpg", "dog/._b.jpg", "dog/Thumbs.db", "dog/.cache/c.jpg", "dog/n.txt")
-    touch(tmp_path, ".git/a.jpg", "README.md", "stray.jpg")
+    touch(tmp_path, ".git/a.jpg", "README.md", ".stray.jpg", "dog/scan")
     pets = load_image_folder(str(tmp_path))
     assert relative(pets, tmp_path) == ["dog/b.jpg"]
     assert pets.target_names.tolist() == ["dog"]
+    assert pets.DESCR.endswith("- dog: 1\n\n3 files with other extensions are left out.\n")
+
+
+def test_images_beside_the_class_folders_are_named(tmp_path):
+    touch(tmp_path, "dog.jpg/b.jpg", "stray.jpg", "README.md")
+    with pytest.warns(
+        UserWarning, match=r"1 image\(s\) beside its class folders.*: stray\.jpg\. Move"
+    ):
+        pets = load_image_folder(tmp_path)
+    assert relative(pets, tmp_path) == ["dog.jpg/b.jpg"]
 
 
 def test_the_extensions_are_a_parameter(tmp_path):
