@@ -108,7 +108,7 @@ def submission_table(
     Raises
     ------
     ValueError
-        If `ids` is None and an image has no file name.
+        If `ids` is None and an image has no file name, or two images have the same id.
 
     Examples
     --------
@@ -129,6 +129,11 @@ def submission_table(
     ids = [Path(path).stem for path in paths] if ids is None else np.asarray(ids)
     check_consistent_length(paths, ids)
     table.insert(0, id_column, ids)
+    if (repeated := table[id_column].duplicated()).any():
+        raise ValueError(
+            f"The id {table[id_column][repeated.idxmax()]} occurs more than once in the column "
+            f"{id_column!r}: pass ids=, a different one for each image."
+        )
     return table
 
 

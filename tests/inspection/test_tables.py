@@ -83,6 +83,12 @@ def test_images_in_memory_need_ids():
         submission_table(Known(), images, ids=[7])
 
 
+@pytest.mark.parametrize(("paths", "ids"), [(PATHS, [9, 1, 1]), (["a/1.jpg", "b/1.png"], None)])
+def test_ids_differ(paths, ids):
+    with pytest.raises(ValueError, match="The id 1 occurs more than once in the column 'id'"):
+        submission_table(Known(), paths, ids=ids)
+
+
 def test_confused_pairs_leave_out_what_is_right():
     y_true = ["a", "a", "a", "b", "b", "c"]
     table = confused_pairs(y_true, ["b", "b", "a", "b", "c", "c"])
