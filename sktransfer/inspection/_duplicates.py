@@ -17,7 +17,7 @@ from .._utils._sklearn import Interval, checked
 from .._utils._threads import thread_share
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, digest_images, image_name
-from ._embedding import embed
+from ._embedding import embed, fitted
 
 _N_NEIGHBORS = 10
 
@@ -58,6 +58,8 @@ def find_duplicates(
             splits. Exact duplicates are listed with the first of them only.
         groups : ndarray of shape (n_samples,) and dtype int
             Number of the group of each image; images that are connected by pairs share one.
+        ``errors_`` : list of ImageProblem
+            The images that `embedder` could not read.
 
     Notes
     -----
@@ -87,8 +89,11 @@ def find_duplicates(
     originals = np.unique(codes, return_index=True)[1]
     same = {"first": originals[codes], "second": rows, "distance": 0.0, "exact": True}
     table = pandas.DataFrame(same).query("first != second")
+    errors = []
     if threshold > 0 and len(originals) > 2:
-        embeddings = embed(embedder, [images[row] for row in originals])
+        embedder = fitted(embedder, images)
+        embeddings = embed(embedder, images)[originals]  # all, so that errors have the rows of X
+        errors = getattr(embedder, "errors_", [])
         readable = np.flatnonzero(~np.isnan(embeddings).any(axis=1))
         search = NearestNeighbors(n_neighbors=min(_N_NEIGHBORS, len(readable) - 1), metric="cosine")
         distances, neighbors = search.fit(embeddings[readable]).kneighbors()
@@ -109,4 +114,4 @@ def find_duplicates(
         table["crosses"] = np.not_equal(*splits[pairs])
     graph = coo_array((np.ones(len(table)), tuple(pairs)), shape=(len(images), len(images)))
     groups = connected_components(graph, directed=False)[1].astype(int)
-    return Bunch(pairs=table, groups=groups)
+    return Bunch(pairs=table, groups=groups, errors_=errors)

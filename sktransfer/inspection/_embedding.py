@@ -8,8 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 from ..embedder import ImageEmbedder
 
 
-def embed(embedder, images):
-    """Return one row for each image from a transformer, which need not be fitted, or by default."""
+def fitted(embedder, images):
+    """Return a transformer, which need not be fitted, or the default one."""
     if embedder is None:
         # Small inputs hide what resizing and compression change in an image.
         embedder = ImageEmbedder(image_size=64, on_error="nan")
@@ -17,5 +17,10 @@ def embed(embedder, images):
         check_is_fitted(embedder)
     except NotFittedError:
         embedder = clone(embedder).fit(images)
-    rows = np.asarray(embedder.transform(images))
+    return embedder
+
+
+def embed(embedder, images):
+    """Return one row for each image from a transformer, which need not be fitted, or by default."""
+    rows = np.asarray(fitted(embedder, images).transform(images))
     return rows.mean(axis=1) if rows.ndim == 3 else rows  # the mean of several views

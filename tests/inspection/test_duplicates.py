@@ -106,9 +106,10 @@ def test_paths_are_named_and_other_files_with_the_same_content_are_exact(images,
 def test_an_unreadable_image_stands_alone(images, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"not an image")
     X = [*images, str(tmp_path / "broken.jpg"), str(tmp_path / "gone.jpg"), jpeg(images[9])]
-    with pytest.warns(ImageReadWarning, match="2 of 63 images"):
-        found = find_duplicates(X)
-    assert found.pairs[["first", "second"]].to_numpy().tolist() == [[9, 62]]
+    with pytest.warns(ImageReadWarning, match="2 of 64 images.*`errors_` lists them all"):
+        found = find_duplicates([images[9], *X])
+    assert found.pairs[["first", "second"]].to_numpy().tolist() == [[0, 10], [0, 63]]
+    assert [error.index for error in found.errors_] == [61, 62]
 
 
 @pytest.mark.parametrize("n_images", [1, 2])
