@@ -448,12 +448,12 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         if not self.errors_:
             return rows
         if self.on_error == "raise":
-            raise ImageReadError(
-                self.errors_,
-                "remove or replace these images: the `index` of each of this error's `errors` is "
-                'its row in X. An ImageEmbedder(on_error="nan") gives NaN rows for them, which '
-                "classifiers refuse. All other images were embedded and, with a cache, kept in it.",
-            )
+            hint = "remove or replace these images: the `index` of each of this error's `errors` "
+            hint += 'is its row in X. An ImageEmbedder(on_error="nan") gives NaN rows for them, '
+            hint += "which classifiers refuse."
+            if len(self.errors_) < len(images):
+                hint += " All other images were embedded and, with a cache, kept in it."
+            raise ImageReadError(self.errors_, hint)
         index, path, reason = self.errors_[0]
         warn_user(
             f"{len(self.errors_)} of {len(images)} images could not be read and their rows are "

@@ -237,6 +237,7 @@ def test_bad_images_do_not_stop_the_rest(files, tmp_path, cache):
     assert [error.index for error in caught.value.errors] == [4, 9]
     assert caught.value.errors[1].path.endswith("missing.png")
     assert "no such file" in str(caught.value)
+    assert "All other images were embedded" in str(caught.value)
     assert n_seen(log) == 8
 
     embedder.set_params(on_error="nan")
@@ -255,6 +256,9 @@ def test_a_set_with_only_bad_images(tmp_path):
     with pytest.warns(ImageReadWarning, match="1 of 1"):
         rows = ImageEmbedder(on_error="nan").fit_transform([str(tmp_path / "missing.png")])
     assert np.isnan(rows).all()
+    with pytest.raises(ImageReadError) as caught:
+        ImageEmbedder().fit_transform([str(tmp_path / "missing.png")])
+    assert "All other images" not in str(caught.value)
 
 
 def test_warnings_point_at_the_line_that_led_to_them(tmp_path):
