@@ -442,7 +442,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
 
     def _embedded(self, X, n_views):
         images = check_images(X)
-        with progress_bar(self._name(), len(images) * n_views, verbose=self.verbose) as progress:
+        with progress_bar(self._name(), len(images), n_views, verbose=self.verbose) as progress:
             rows, failures = run_embedder(self, images, n_views, progress=progress)
         self.errors_ = image_problems(images, failures)
         if not self.errors_:

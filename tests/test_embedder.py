@@ -487,6 +487,10 @@ def test_progress_counts_images_and_nothing_else(images, capsys, monkeypatch):
     embedder.transform(images)
     assert capsys.readouterr().err == ""
 
+    embedder.set_params(augmentation="flip", n_views=2).fit_transform(images[:3])
+    last = capsys.readouterr().err.rsplit("\r", 1)[-1]
+    assert "6/6" in last and "view" in last  # not images
+
 
 # scikit-learn's stack fits its last step on arrays and gives it frames.
 @pytest.mark.filterwarnings("ignore:X has feature names, but LogisticRegression was fitted")

@@ -141,12 +141,13 @@ def embed_images(
 
 
 @contextmanager
-def progress_bar(name, total, *, unit="image", verbose=True):
+def progress_bar(name, n_images, n_views=1, *, verbose=True):
     """Provide the ``progress`` argument of `embed_images`; None unless ``verbose``.
 
     There is no bar if all rows are cached. Its rate excludes cached rows and loading the network.
     """
-    bar = None
+    bar, total = None, n_images * n_views
+    unit = "image" if n_views == 1 else "view"
 
     def progress(n):
         nonlocal bar

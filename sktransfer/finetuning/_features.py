@@ -86,13 +86,13 @@ class FeatureDataset(BatchDataset):
         self.y, self.weight = torch.from_numpy(y), None
         self.positions = torch.arange(len(images))
         self.numbers = torch.zeros(len(images), dtype=torch.long)
-        n_rows = len(images) * (1 if views is None else len(views))
-        n_bytes = n_rows * network.n_features * np.dtype(network.dtype).itemsize
+        n_views = 1 if views is None else len(views)
+        n_bytes = len(images) * n_views * network.n_features * np.dtype(network.dtype).itemsize
         self.rows, self.n_bytes = None, 0
         if new_views or n_bytes > memory_limit:
             return
         self.n_bytes = n_bytes
-        with progress_bar(network.name, n_rows, unit="view", verbose=verbose) as progress:
+        with progress_bar(network.name, len(images), n_views, verbose=verbose) as progress:
             rows = self._embed(range(len(images)), progress=progress)
         self.rows = torch.from_numpy(rows if views is not None else rows[:, None])
         on_gpu = torch.device(device).type == "cuda"

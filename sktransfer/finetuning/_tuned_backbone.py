@@ -94,8 +94,7 @@ class TunedBackbone:
             custom_module=spec.module is not None,
         )
         views = None if n_views == 1 else self.embedder._views(n_views)
-        n_rows = len(images) * n_views
-        with progress_bar(network.name, n_rows, verbose=verbose) as progress:
+        with progress_bar(network.name, len(images), n_views, verbose=verbose) as progress:
             rows, failures = embed_images(
                 images, network, views=views, max_pixels=max_pixels, progress=progress
             )
