@@ -32,6 +32,7 @@ def logistic():
     return LogisticRegression(max_iter=3000)
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     log = tmp_path / "log"
