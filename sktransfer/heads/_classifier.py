@@ -175,7 +175,8 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
         """Train for one epoch on these samples, from the current weights.
 
         The first call sets the scaling and, with ``weight_decay="auto"``, the weight decay: use a
-        typical batch of some size. The learning rate stays constant.
+        typical batch of some size. The learning rate stays constant. A saved head has its weights,
+        but not the state of its optimizer, which begins anew after loading.
 
         Parameters
         ----------
