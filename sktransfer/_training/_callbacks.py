@@ -118,11 +118,11 @@ class Checkpoint(Callback):
             self.n_done = max((row["epoch"] for row in saved["history"]), default=0)
 
     def on_train_begin(self, net, **kwargs):
+        for partial_file in self.path.parent.glob(f"{self.path.name}*.part"):
+            partial_file.unlink(missing_ok=True)  # of a run killed while it wrote
         state, self.saved = self.saved, None
         if state is None:
             return
-        for partial_file in self.path.parent.glob(f"{self.path.name}*.part"):
-            partial_file.unlink(missing_ok=True)  # of a run killed while it wrote
         net.module_.load_state_dict(state["module"])
         net.history.extend({"batches": [], **row} for row in state["history"])
         if state["finished"]:
