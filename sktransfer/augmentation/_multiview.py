@@ -286,7 +286,7 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
         self._check_no_threshold()  # after training with one view
         if hasattr(self.estimator_, "predict_proba"):
             values, threshold = self._mean("predict_proba", X), 0.5
-        elif hasattr(self.estimator_, "decision_function"):
+        elif hasattr(self.estimator_, "decision_function") and not _is_one_vs_one(self.estimator_):
             values, threshold = self._mean("decision_function", X), 0.0
         else:
             return self._vote(X)
@@ -297,8 +297,6 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
             return (values > threshold).astype(int)
         if values.ndim == 1:
             return self.classes_[(values > threshold).astype(int)]
-        if _is_one_vs_one(self.estimator_):
-            return self._vote(X)
         return self.classes_[values.argmax(axis=1)]
 
     @available_if(estimator_has("predict_proba"))
@@ -444,7 +442,8 @@ def _is_one_vs_one(estimator):
     """Whether decision values have a column for each pair of classes; three classes have three."""
     while isinstance(estimator, Pipeline):
         estimator = estimator[-1]
-    return getattr(estimator, "decision_function_shape", None) == "ovo"
+    is_ovo = getattr(estimator, "decision_function_shape", None) == "ovo"
+    return is_ovo and len(estimator.classes_) > 2
 
 
 def _groups_parameter(estimator):

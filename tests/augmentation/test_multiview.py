@@ -329,6 +329,19 @@ def test_views_vote_where_columns_are_of_pairs_of_classes(n_classes, wrap):
     assert len(model.decision_function(X)) == N
 
 
+class OneVersusOneWithProbabilities(SVC):
+    """Votes and mean probabilities of its views differ."""
+
+    def predict_proba(self, X):
+        return np.tile(np.eye(3)[1], (len(X), 1))
+
+
+def test_probabilities_come_before_votes(blobs):
+    X, y = blobs
+    inner = OneVersusOneWithProbabilities(decision_function_shape="ovo")
+    assert (MultiViewClassifier(inner).fit(X, y).predict(X) == "dog").all()
+
+
 LABELS = np.stack([np.arange(N) % 3 == 0, np.arange(N) % 3 > 0, np.arange(N) % 2 == 0], axis=1)
 
 
