@@ -431,7 +431,7 @@ from sktransfer.images import decode_image
 torch.set_num_threads(2)
 torch.nn.Conv2d(3, 32, 7)(torch.randn(4, 3, 224, 224))  # the threads of the kernels are there
 network = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 32, 7), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    torch.nn.Conv2d(3, 300, 16, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
 )
 shapes = make_shapes(40, random_state=0)
 pixels, blur = torch.full((3, 500, 500), 0.5, dtype=torch.half), v2.GaussianBlur(5)
@@ -443,7 +443,7 @@ if child == 0:
     ImageEmbedder(augmentation=blur, n_views=2).fit([np.full((500, 500), 0.5)])
     MultiViewClassifier(HeadClassifier(max_epochs=1)).fit(views, shapes.target)
     rows = ImageEmbedder(network, cache=None).fit_transform(shapes.data)
-    wide = np.tile(rows, (10, 40))
+    wide = np.tile(rows, (10, 5))
     HeadClassifier((256,), max_epochs=2).fit(wide, np.tile(shapes.target, 10)).predict(wide)
     tuner = FineTuneClassifier(trainable_stages=1, max_epochs=1, image_size=64, engine="torch")
     tuner.fit(shapes.data, shapes.target)

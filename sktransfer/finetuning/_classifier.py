@@ -390,12 +390,12 @@ class FineTuneClassifier(
 
     def _logits(self, X):
         check_is_fitted(self)
-        self._validate_params()  # some may be changed after `fit`
         views = self._embedded(X, self.n_test_views).reshape(-1, self.n_features_out_)
         logits = self.head_._logits(views.astype(np.float32, copy=False))
         return logits.reshape(-1, self.n_test_views, logits.shape[1]).mean(axis=1)
 
     def _embedded(self, X, n_views):
+        self._validate_params()  # some may be changed after `fit`
         if self.backbone_ is None:
             with with_advice():
                 return self.embedder_._embedded(X, n_views)

@@ -145,6 +145,8 @@ def test_predictions_are_means_over_test_views(tuned_fraction, n_classes):
     np.testing.assert_array_equal(model.transform(images), embeddings)
     with pytest.raises(ValueError, match=r"n_test_views' parameter .* Got 0 instead"):
         model.set_params(n_test_views=0).predict(images)
+    with pytest.raises(ValueError, match=r"precision' parameter .* Got 'float23' instead"):
+        model.set_params(n_test_views=1, precision="float23").transform(images)
 
 
 def test_test_views_are_the_same_each_time():
