@@ -21,7 +21,13 @@ from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._tasks import ReportsTasks
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .backbones import load_backbone, resolve_backbone, same_weights, warn_if_random
+from .backbones import (
+    MAX_IMAGE_SIZE,
+    load_backbone,
+    resolve_backbone,
+    same_weights,
+    warn_if_random,
+)
 from .cache import resolve_cache_root
 from .exceptions import FingerprintMismatchError, ImageReadError, ImageReadWarning
 from .images import MAX_PIXELS, check_images, image_problems
@@ -93,8 +99,8 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         ``"DEFAULT"`` for the best official weights, a name such as ``"IMAGENET1K_V1"``, a ``.pth``
         or ``.safetensors`` file, or None for random initialization.
     image_size : int or None, default=None
-        Side of the network's square input in pixels; None uses that of the weights. A vision
-        transformer takes multiples of its patch size.
+        Side of the network's square input in pixels, at most 4096; None uses that of the weights.
+        A vision transformer takes multiples of its patch size.
     pooling : {"auto", "cls", "mean", "cls+mean"}, default="auto"
         Which tokens of a vision transformer are the embedding: the class token, the mean of the
         patch tokens without registers, or both side by side. ``"auto"`` is what the authors of
@@ -197,7 +203,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, HasMethods(["forward", "state_dict"])],
         "weights": [str, os.PathLike, None],
-        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_size": [Interval(Integral, 1, MAX_IMAGE_SIZE, closed="both"), None],
         "pooling": [StrOptions({"auto", "cls", "mean", "cls+mean"})],
         "resize": [StrOptions({"auto", "crop", "squash"})],
         "augmentation": [str, HasMethods(["forward", "state_dict"]), None],

@@ -90,7 +90,7 @@ def test_embedder(name):
 
 def test_numbers_of_an_embedder_have_upper_limits():
     images = np.zeros((2, 40, 40, 3), dtype=np.uint8)
-    for name in ("n_views", "n_test_views", "batch_size"):
+    for name in ("n_views", "n_test_views", "batch_size", "image_size"):
         for number in (10**30, 10**9, 10**5):
             with pytest.raises(ValueError, match=f"'{name}' parameter of ImageEmbedder must be"):
                 ImageEmbedder(augmentation="flip", **{name: number}).fit(images)

@@ -1,9 +1,10 @@
 from ._loading import load_backbone, shared_network, warn_if_random
 from ._registry import list_backbones, recommended_backbones, resolve_backbone
-from ._spec import BackboneSpec, Preprocessing, same_weights
+from ._spec import MAX_IMAGE_SIZE, BackboneSpec, Preprocessing, same_weights
 from ._stages import backbone_stages, split_backbone
 
 __all__ = [
+    "MAX_IMAGE_SIZE",
     "BackboneSpec",
     "Preprocessing",
     "backbone_stages",

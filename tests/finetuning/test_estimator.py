@@ -274,6 +274,7 @@ def test_too_few_images_to_validate():
         ({"max_epochs": 10**30}, "max_epochs"),
         ({"augmentation": "crop", "n_views": 10**30}, "n_views"),
         ({"n_test_views": 0}, "n_test_views"),
+        ({"image_size": 5000}, "'image_size' parameter of FineTuneClassifier"),
         ({"n_test_views": 4}, r"4 views .* augmentation=None makes only one"),
         ({"checkpoint_dir": "\0"}, "is no directory to write to"),
     ],
