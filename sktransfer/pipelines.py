@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator, clone, is_regressor
@@ -83,6 +85,7 @@ def make_transfer_pipeline(
     >>> model["head"]
     MultiViewClassifier(estimator=HeadClassifier())
     """
+    _check_keywords(make_transfer_pipeline, embedder)
     if head is None:
         from .heads import HeadClassifier  # it imports torch, which other heads do not need
 
@@ -178,6 +181,7 @@ def make_transfer_stack(
     >>> [name for name, _ in stack.estimators]
     ['tiny_resnet', 'tiny_mobilenet']
     """
+    _check_keywords(make_transfer_stack, embedder)
     if not backbones:
         raise ValueError('backbones is empty; expected names such as ["resnet50", "mobilenet_v2"].')
     branches = []
@@ -211,3 +215,23 @@ def make_transfer_stack(
         stack = StackingClassifier(pipelines, final_estimator, stack_method=stack_method, **params)
     # The final estimator trains on arrays, so it must not get frames in `predict`.
     return stack.set_output(transform="default")
+
+
+def _check_keywords(function, given):
+    """Refuse keyword arguments that neither a function nor the embedder has."""
+    known = [*signature(function).parameters, *ImageEmbedder().get_params()]
+    known = [name for name in known if name != "embedder"]
+    if function is make_transfer_stack:
+        known.remove("backbone")
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is None:
+        return
+    from .heads import HeadClassifier
+
+    if unknown in HeadClassifier().get_params():
+        hint = f"Pass it to the head: head=HeadClassifier({unknown}={given[unknown]!r})."
+    elif near := get_close_matches(unknown, known, n=1):
+        hint = f"Did you mean {near[0]!r}?"
+    else:
+        hint = f"Expected one of {list(dict.fromkeys(known))}."
+    raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown!r}. {hint}")

@@ -177,3 +177,20 @@ def test_a_head_is_an_estimator(head):
     for make in (make_transfer_pipeline, lambda head: make_transfer_stack(["tiny_resnet"], head)):
         with pytest.raises(TypeError, match="object implementing 'fit'"):
             make(head=head)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"imagesize": 64}, "Did you mean 'image_size'"),
+        ({"lr": 0.1}, r"head=HeadClassifier\(lr=0.1\)"),
+        ({"tta": 4}, r"Expected one of \['backbone.*'weights'\]"),
+    ],
+)
+def test_unknown_keywords_are_refused_in_the_name_of_the_function(given, hint):
+    for make, first in ((make_transfer_pipeline, "a"), (make_transfer_stack, ["a"])):
+        message = rf"^{make.__name__}\(\) .* '{next(iter(given))}'.*{hint}"
+        with pytest.raises(TypeError, match=message):
+            make(first, **given)
+    with pytest.raises(TypeError, match=r"make_transfer_stack\(\).*Did you mean 'backbones'"):
+        make_transfer_stack(["a"], backbone="b")
