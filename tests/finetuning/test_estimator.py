@@ -213,6 +213,13 @@ def test_other_weights_below_are_refused(monkeypatch):
 # Errors
 
 
+def test_a_parameter_of_no_head_is_refused():
+    with pytest.raises(ValueError, match=r"or set head=HeadClassifier\(dropout=0.5\)"):
+        GridSearchCV(tuner(), {"head__dropout": [0.5]}).fit(X, Y)
+    both = tuner().set_params(head__dropout=0.5, head=HeadClassifier())
+    assert both.head.dropout == 0.5
+
+
 def test_loss_gone_to_nan_names_the_learning_rates():
     with pytest.raises(TrainingDivergedError, match=r"lr=1e\+20 for the head and 1e\+19"):
         tuner(lr=1e20, max_epochs=5).fit(X, Y)
