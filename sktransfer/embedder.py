@@ -430,8 +430,9 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             )
         if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
-                f"This embedder was fitted with the weights {self.fingerprint_}, but {spec.name!r} "
-                f"now has {spec.fingerprint}. Bring back the expected weights, or fit again."
+                f"The weights of {spec.name!r} are not those of `fit`.\n"
+                f"  expected: {self.fingerprint_}\n  found:    {spec.fingerprint}\n"
+                "Hint: restore the expected weights, or fit again."
             )
         return spec
 

@@ -2,7 +2,6 @@
 
 import copy
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,7 +11,6 @@ from .._training._weights import load_arrays, to_arrays
 from .._utils._hashing import hash_value
 from .._utils._threads import usable_kernels
 from ..backbones import shared_network, split_backbone
-from ..embedder import resolve_spec
 from ..exceptions import ImageReadError
 from ..images import image_problems
 
@@ -51,7 +49,7 @@ class TunedBackbone:
     @property
     def spec(self):
         """The frozen backbone."""
-        return replace(resolve_spec(self.embedder), fingerprint=self.embedder.fingerprint_)
+        return self.embedder._fitted_spec()
 
     def _split(self):
         with usable_kernels():

@@ -206,8 +206,17 @@ def test_other_weights_below_are_refused(monkeypatch):
     model = bundled().fit(X, Y)
     loaded = pickle.loads(pickle.dumps(model))
     loaded.backbone_.embedder.fingerprint_ = "other"
-    with pytest.raises(FingerprintMismatchError, match="not the expected ones"):
+    with pytest.raises(FingerprintMismatchError, match=r"not those of `fit`.\n  expected: other"):
         loaded.predict(X)
+
+
+def test_a_custom_module_that_changed_after_fit_is_refused():
+    model = tuner(max_epochs=1).fit(X, Y)
+    model.predict(X)
+    with torch.no_grad():
+        model.backbone[0][0].weight *= 2
+    with pytest.raises(FingerprintMismatchError, match="not those of `fit`"):
+        model.predict(X)
 
 
 # Errors
