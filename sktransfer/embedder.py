@@ -426,7 +426,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             raise ValueError(
                 f"This embedder was fitted with {self.preprocessing_}, but image_size="
                 f"{self.image_size}, resize={self.resize!r} and decoding={self.decoding!r} now "
-                f"mean {spec.preprocessing}. Set them back, or fit again."
+                f"mean {spec.preprocessing}. Restore these parameters, or fit again."
             )
         if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
@@ -439,7 +439,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     def _views(self, n_views):
         if self.augmentation is None:
             raise ValueError(
-                f"{n_views} views of each image are asked for, and augmentation=None makes only "
+                f"{n_views} views of each image were requested, but augmentation=None makes only "
                 'one. Pass augmentation="crop", another name or a transform; or set n_views and '
                 "n_test_views to 1."
             )
@@ -455,11 +455,11 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         if not self.errors_:
             return rows
         if self.on_error == "raise":
-            hint = "remove or replace these images: the `index` of each of this error's `errors` "
-            hint += 'is its row in X. An ImageEmbedder(on_error="nan") gives NaN rows for them, '
-            hint += "which classifiers refuse."
+            hint = "remove or replace these images; this error's `errors` lists them, each with "
+            hint += 'its row in X as `index`. ImageEmbedder(on_error="nan") returns NaN rows for '
+            hint += "them instead, which classifiers refuse."
             if len(self.errors_) < len(images):
-                hint += " All other images were embedded and, with a cache, kept in it."
+                hint += " All other images were embedded, and kept if there is a cache."
             raise ImageReadError(self.errors_, hint)
         index, path, reason = self.errors_[0]
         warn_user(

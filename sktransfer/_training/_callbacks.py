@@ -38,7 +38,7 @@ def validation_score(scoring, targets):
     scorer = get_scorer(scoring)
     if targets.classes is not None and is_for_numbers(scorer):
         raise ValueError(
-            f"scoring={scoring!r} is for numbers, and y holds classes. Use a scorer for classes, "
+            f"scoring={scoring!r} compares numbers, but y holds classes. Use a scorer for classes, "
             'such as "accuracy", "f1_macro" or "roc_auc_ovr".'
         )
 

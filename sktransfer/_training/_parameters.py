@@ -80,9 +80,9 @@ def check_readable(X):
         name = "row" if X.ndim == 2 else "image"
         raise ValueError(
             f"Input X contains NaN in {len(missing)} of {len(X)} {name}s, first in {name} "
-            f'{missing[0]}. If ImageEmbedder(on_error="nan") made X, these are images that could '
-            'not be read, and its errors_ lists them, in a pipeline model["embedder"].errors_. '
-            "Repair the files, or leave them out of X and y: each error has the index of its image."
+            f'{missing[0]}. If X comes from ImageEmbedder(on_error="nan"), these images could not '
+            "be read. Its errors_ lists them with their index (in a pipeline: "
+            'model["embedder"].errors_). Repair the files, or leave them out of X and y.'
         )
 
 

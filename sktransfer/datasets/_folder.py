@@ -104,7 +104,7 @@ def load_image_folder(
     loose = [path.name for path in _visible(root) if _is_image(path.name, extensions)]
     if loose := sorted(name for name in loose if name not in images):
         warn_user(
-            f"{root} has {len(loose)} image(s) beside its class folders, which have no class and "
+            f"{root} has {len(loose)} image(s) beside its class folders. They have no class and "
             f"are left out: {list_some(loose)}. Move them into a class folder or out of {root}.",
             UserWarning,
         )

@@ -115,7 +115,9 @@ def load_image_csv(
         raise ValueError(f"label_separator={label_separator!r} needs label_column.")
     where = where or {}
     if not all(map(np.isscalar, where.values())):
-        raise TypeError(f"where={where!r}: expected one string for each column.")
+        raise TypeError(
+            f'where={where!r}: expected one string for each column, such as {{"split": "train"}}.'
+        )
     where = {str(column): str(value).strip() for column, value in where.items()}
     label_names = label_columns or None
     columns = [image_column] if label_column is None else [image_column, label_column]

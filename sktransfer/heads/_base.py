@@ -324,8 +324,8 @@ class BaseHead(ReportsTasks, BaseEstimator):
             X = X.detach().cpu().float().numpy()
         if getattr(X, "ndim", 2) == 3:
             raise ValueError(
-                f"X has shape {X.shape}, and a head learns from one row for each image. For "
-                "several views of each, wrap it, MultiViewClassifier(HeadClassifier()) or "
+                f"X has shape {X.shape}; a head expects (n_samples, n_features). If the second "
+                "axis holds views of each image, use MultiViewClassifier(HeadClassifier()) or "
                 "MultiViewRegressor(HeadRegressor()), as make_transfer_pipeline(..., "
                 f"n_views={X.shape[1]}) does."
             )

@@ -132,7 +132,7 @@ def submission_table(
     if (repeated := table[id_column].duplicated()).any():
         raise ValueError(
             f"The id {table[id_column][repeated.idxmax()]} occurs more than once in the column "
-            f"{id_column!r}: pass ids=, a different one for each image."
+            f"{id_column!r}. Pass ids= with a different id for each image."
         )
     return table
 

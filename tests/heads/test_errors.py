@@ -189,7 +189,7 @@ def test_scorers_for_other_targets(blobs):
     head = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 1}
     for scoring in ("r2", "neg_mean_squared_error", "neg_max_error", "d2_absolute_error_score"):
         for labels in (y, y == y[0], np.stack([y == y[0], y == y[1]], axis=1)):
-            with pytest.raises(ValueError, match=f"{scoring}' is for numbers.*f1_macro"):
+            with pytest.raises(ValueError, match=f"{scoring}' compares numbers.*f1_macro"):
                 HeadClassifier(scoring=scoring, **head).fit(X, labels)
     for scoring in ("f1", "roc_auc"):
         with pytest.raises(ValueError, match=f"scoring='{scoring}' fails on the.*f1_macro"):
