@@ -4,6 +4,7 @@ import os
 import pickle
 import tempfile
 import warnings
+from copy import deepcopy
 from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
@@ -56,19 +57,20 @@ def check_image_estimator(estimator: Any) -> None:
     estimator = clone(estimator)
     seeds = [name for name in estimator.get_params() if name.split("__")[-1] == "random_state"]
     estimator.set_params(**dict.fromkeys(seeds, 0))
+    fitted = _fit(estimator)
     for check in (_rows, _containers, _input, _copies, _unreadable, _once, _names):
-        check(estimator)
+        check(fitted)
 
 
-def _rows(estimator):
-    X, fitted = _images(5), _fit(estimator)
+def _rows(fitted):
+    X = _images(5)
     expected = _outputs(fitted, X)
     for indices in ([4, 2, 0, 1, 3], [3], [1, 1, 0]):
         _assert_same(_outputs(fitted, X[indices]), expected, indices)
 
 
-def _containers(estimator):
-    X, fitted = _images(5), _fit(estimator)
+def _containers(fitted):
+    X = _images(5)
     pillow = [Image.fromarray(pixels) for pixels in X]
     column = np.empty((5, 1), dtype=object)
     column[:, 0] = pillow
@@ -96,15 +98,15 @@ def _input(estimator):
     _outputs(_fit(estimator, X, y), X)
 
 
-def _copies(estimator):
-    X, fitted = _images(), _fit(estimator)
+def _copies(fitted):
+    X = _images()
     expected = _outputs(fitted, X)
     for copy in (fitted, pickle.loads(pickle.dumps(fitted)), _fit(fitted)):
         _assert_same(_outputs(copy, X), expected)
 
 
-def _unreadable(estimator):
-    fitted, images = _fit(estimator), [*_images(5)]
+def _unreadable(fitted):
+    images = [*_images(5)]
     expected = _outputs(fitted, images)
     images[1], images[3] = b"no image", "missing.jpg"
     for method, rows in expected.items():
@@ -132,8 +134,8 @@ def _once(estimator):
         assert cache_info().misses == once, "images were embedded again"
 
 
-def _names(estimator):
-    X, fitted = _images(5), _fit(estimator)
+def _names(fitted):
+    X, fitted = _images(5), deepcopy(fitted)  # set_output changes it
     needed = ("transform", "get_feature_names_out")
     if find_spec("pandas") and all(hasattr(fitted, name) for name in needed):
         rows, names = fitted.transform(X), [*fitted.get_feature_names_out()]
