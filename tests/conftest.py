@@ -1,4 +1,7 @@
-"""What every test gets: its own cache, no network, a fair share of the cores."""
+"""What every test gets: its own cache, no network, a fair share of the cores.
+
+The libraries are imported in fixtures: the process that hands out the tests needs none of them.
+"""
 
 import ipaddress
 import os
@@ -15,15 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import new_process
 import pytest
-import torch
-from joblib import parallel_config
-from joblib.externals.loky import reusable_executor
-from threadpoolctl import threadpool_limits
-
-from sktransfer._engine import _runtime
-from sktransfer.backbones import _bundled, _packaged
 
 
 def is_loopback(address):
@@ -92,20 +87,37 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
     yield folder
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")  # it warns of many open figures
-    if reusable_executor._executor is not None:  # its workers would use this cache in later tests
-        reusable_executor._executor.shutdown(wait=True)
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky and loky._executor is not None:  # its workers would use this cache in later tests
+        loky._executor.shutdown(wait=True)
 
 
 @pytest.fixture
 def quick_workers(home):
     """Let the workers of joblib start in no time; others import all libraries, for 10 s each."""
-    with new_process.quick_workers():
+    from new_process import quick_workers
+
+    with quick_workers():
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_cluster():
+    """Let the workers of Dask start in no time."""
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    from new_process import quick_cluster
+
+    with quick_cluster():
         yield
 
 
 @pytest.fixture
 def quick_backbones(monkeypatch):
     """Let documentation use small images, torch and threads: its code must run, fast or not."""
+    from joblib import parallel_config
+
+    from sktransfer._engine import _runtime
+    from sktransfer.backbones import _bundled, _packaged
 
     def resolve_small(name, weights, image_size, pooling, *, resolve):
         return resolve(name, weights, image_size or 64, pooling)
@@ -117,9 +129,22 @@ def quick_backbones(monkeypatch):
         yield
 
 
+@pytest.fixture
+def quick_code(quick_backbones, monkeypatch):
+    """Let documentation train for few epochs, too."""
+    from sktransfer._training._net import Net
+
+    def fit_briefly(net, X, y=None, epochs=None, *, fit=Net.fit_loop, **params):
+        return fit(net, X, y, min(epochs, 8), **params)
+
+    monkeypatch.setattr(Net, "fit_loop", fit_briefly)
+
+
 @pytest.fixture(scope="session")
 def quick_export():
     """Return torch's old exporter in the form of the new one; it takes 0.1 s instead of 3 s."""
+    import torch
+
     onnx, convert = pytest.importorskip("onnx"), torch.onnx.export
 
     def export(module, examples, *, opset_version, **params):
@@ -135,12 +160,17 @@ def quick_export():
 @pytest.fixture
 def quick_onnx(quick_export, monkeypatch):
     """Convert networks to ONNX quickly."""
+    import torch
+
     monkeypatch.setattr(torch.onnx, "export", quick_export)
 
 
 @pytest.fixture(scope="module")
 def one_thread():
     """One thread also where the environment asks for more: tiny networks train faster on it."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with threadpool_limits(1):

@@ -45,6 +45,17 @@ def quick_workers():
     set_start_method(None, force=True)
 
 
+@contextmanager
+def quick_cluster():
+    """Make the workers of Dask such processes."""
+    import dask
+    import distributed  # noqa: F401  (its import adds settings, which the context would remove)
+
+    _start_server()
+    with dask.config.set({"distributed.worker.multiprocessing-method": CONTEXT.get_start_method()}):
+        yield
+
+
 def _start_server():
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     with patch.dict(os.environ, PYTHONHASHSEED=seed):

@@ -17,7 +17,7 @@ SCRIPTS = sorted({*EXAMPLES.glob("*.py")} - {EXAMPLES / "serve.py"})  # that one
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys, quick_backbones):
+def run(tmp_path, monkeypatch, capsys, quick_code):
     """Run a script in a folder of its own, in this process, and return what it printed."""
     monkeypatch.chdir(tmp_path)
 
@@ -44,11 +44,14 @@ def digits_folder(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.SmallValidationWarning")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_runs_without_a_folder(script, run, monkeypatch):
+def test_runs_without_a_folder(script, run, monkeypatch, request):
     quick = []
-    if script.stem == "cars_augmentation":  # it would take 13 s
+    if script.stem == "scale_out":
+        request.getfixturevalue("quick_cluster")
+    if script.stem in ("cars_augmentation", "scenes_ensemble"):
         few = lambda n_samples, **options: make_shapes(60, **options)  # noqa: E731
         monkeypatch.setattr("sktransfer.datasets.make_shapes", few)
+    if script.stem == "cars_augmentation":
         quick = ["--epochs", 2, "--image-size", 48]
     assert run(script, *quick)
 

@@ -22,7 +22,7 @@ def dask_client(dask_cluster):
 
 
 @pytest.fixture(scope="module")  # it would disturb tests that measure memory
-def dask_cluster(tmp_path_factory):
+def dask_cluster(tmp_path_factory, quick_cluster):
     distributed = pytest.importorskip("distributed", reason="needs the extra dask")
     with (
         distributed.LocalCluster(
