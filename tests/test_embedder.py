@@ -4,8 +4,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -552,34 +550,3 @@ def test_odd_elements_are_bad_rows_and_end_nothing(tmp_path, images):
     assert [(index, path) for index, path, _ in embedder.errors_] == [
         (i, None) for i in range(1, 5)
     ]
-
-
-FORKS_DURING_IMPORT = """
-import os, sys, threading, time
-
-import numpy as np
-from sktransfer import ImageEmbedder
-
-images = np.zeros((4, 40, 40, 3), dtype=np.uint8)
-embedder = ImageEmbedder(image_size=32, engine="torch", cache=None).fit(images)
-assert "torch" not in sys.modules
-threads = [threading.Thread(target=embedder.transform, args=[images]) for _ in range(2)]
-for thread in threads:
-    thread.start()
-while "torch" not in sys.modules:
-    time.sleep(0.001)
-child = os.fork()
-if not child:
-    embedder.transform(images)
-    os._exit(0)
-for thread in threads:
-    thread.join()
-sys.exit(os.waitpid(child, 0)[1])
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_waits_while_torch_is_imported():
-    program = [sys.executable, "-c", FORKS_DURING_IMPORT]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr

@@ -37,7 +37,7 @@ def logistic():
 def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
     log = tmp_path / "log"
     model = make_transfer_pipeline(CountingBackbone(log), logistic(), batch_size=16)
-    search = GridSearchCV(model, {"head__C": np.logspace(-3, 3, 20)}, cv=5, n_jobs=n_jobs)
+    search = GridSearchCV(model, {"head__C": np.logspace(-3, 3, 7)}, cv=3, n_jobs=n_jobs)
     search.fit(shapes.data, shapes.target)
     assert n_seen(log) == len(shapes.data)
 
@@ -47,8 +47,8 @@ def test_grid_search_over_a_head_embeds_once(shapes, tmp_path, n_jobs):
 def test_cross_validated_stack_embeds_once_for_each_backbone(shapes, tmp_path, n_jobs):
     logs = [tmp_path / "first", tmp_path / "second"]
     backbones = [CountingBackbone(logs[0]), OtherCountingBackbone(logs[1])]
-    stack = make_transfer_stack(backbones, logistic(), cv=5)
-    cross_validate(stack, shapes.data, shapes.target, cv=5, n_jobs=n_jobs, error_score="raise")
+    stack = make_transfer_stack(backbones, logistic(), cv=3)
+    cross_validate(stack, shapes.data, shapes.target, cv=3, n_jobs=n_jobs, error_score="raise")
     assert [n_seen(log) for log in logs] == [len(shapes.data)] * 2
 
 

@@ -1,18 +1,27 @@
-"""Functions that run networks end in a forked child, which lacks the threads of its parent."""
+"""Nothing waits for ever in a forked child, which lacks the threads of its parent."""
 
 import os
 import signal
+import sys
+import threading
+import time
 
 import pytest
 import torch
 from tuners import X, Y, tiny_net
 
 from sktransfer import HeadClassifier, make_transfer_pipeline
+from sktransfer._utils._optional import import_optional
 from sktransfer.export import export_onnx
 from sktransfer.inspection import summary
 
 for package in ("torchinfo", "skl2onnx"):
     pytest.importorskip(package)
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
 @pytest.fixture
@@ -25,21 +34,36 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def fork(function, *args):
+    """Call a function in a forked child, and return the child's exit code: 0 if it succeeded."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        status = 1
+        try:
+            function(*args)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.parametrize("function", [summary, export_onnx])
 def test_a_model_is_shown_and_exported_in_a_forked_child(
     function, quick_onnx, two_threads, tmp_path
 ):
     model = make_transfer_pipeline(tiny_net(), HeadClassifier(max_epochs=1), cache=None).fit(X, Y)
     others = [tmp_path / "model.onnx"] if function is export_onnx else []
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        status = 1
-        try:
-            function(model, *others)
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fork(function, model, *others) == 0
+
+
+def test_a_fork_waits_while_a_thread_imports(tmp_path, monkeypatch):
+    """Otherwise the child would wait for ever for a module that no thread imports to its end."""
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(0.3); done = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    thread = threading.Thread(target=import_optional, args=("slow_to_import", "extra", "a test"))
+    thread.start()
+    while "slow_to_import" not in sys.modules:
+        time.sleep(0.001)
+    assert fork(exec, "import slow_to_import; slow_to_import.done", {}) == 0
+    thread.join()

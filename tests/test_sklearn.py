@@ -1,4 +1,4 @@
-"""What scikit-learn does with an estimator works on images, given as paths and as arrays."""
+"""What scikit-learn does with an estimator works on images, given as paths or as an array."""
 
 import joblib
 import numpy as np
@@ -34,16 +34,19 @@ def shapes():
     return make_shapes(n_samples=60, random_state=0)
 
 
-@pytest.fixture(scope="module", params=["arrays", "paths"])
+@pytest.fixture(scope="module", params=["paths"])
 def images(request, shapes, tmp_path_factory):
-    """The same 60 shapes, as one array and as paths of PNG files."""
-    if request.param == "arrays":
+    """The same 60 shapes, as paths of PNG files or as one array."""
+    if request.param == "array":
         return shapes.data
     folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{position}.png" for position in range(len(shapes.data))]
     for path, pixels in zip(paths, shapes.data, strict=True):
         Image.fromarray(pixels).save(path)
     return np.array(list(map(str, paths)))
+
+
+both_kinds = pytest.mark.parametrize("images", ["array", "paths"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,7 @@ def test_factory_returns_scikit_learns_own_classes():
     assert type(make_transfer_stack(["tiny_resnet", "tiny_mobilenet"])) is StackingClassifier
 
 
+@both_kinds
 def test_cross_validate(images, names):
     scores = cross_validate(
         logistic(), images, names, cv=3, scoring=["accuracy", "f1_macro"], error_score="raise"
@@ -80,6 +84,7 @@ def test_cross_validate(images, names):
     assert len(scores["test_f1_macro"]) == 3
 
 
+@both_kinds
 @pytest.mark.parametrize(
     ("pipeline", "grid"),
     [("logistic", {"head__C": [0.01, 1.0]}), ("trained", {"head__hidden_units": [(), (8,)]})],
@@ -108,6 +113,7 @@ def test_halving_grid_search(images, names):
     assert search.best_params_["head__C"] in (0.001, 0.1, 1.0)
 
 
+@both_kinds
 def test_stacking(images, names):
     stack = make_transfer_stack(
         ["tiny_resnet", "tiny_mobilenet"], LogisticRegression(max_iter=2000), cv=2, **SMALL
@@ -150,6 +156,7 @@ def test_voting(images, names, voting):
     assert votes.score(images, names) > chance(names)
 
 
+@both_kinds
 def test_bagging_asks_for_a_column(images, names):
     if images.ndim > 1:
         images = np.fromiter(images, dtype=object, count=len(images))
@@ -201,6 +208,7 @@ def test_clone_and_set_params(images, names):
     assert widths == expected
 
 
+@both_kinds
 def test_joblib_into_a_fresh_process(images, names, tmp_path):
     views = {"augmentation": "crop", "n_views": 2}
     models = [logistic(), trained(), logistic(**views)]

@@ -177,7 +177,7 @@ def test_folder_that_cannot_be_made_is_a_weights_error(serve, official, checkpoi
 def test_several_processes_download_once(serve, checkpoints):
     content = b"weights" * 1000
     name = f"some-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    server = serve(content, delay=2.0)
+    server = serve(content, delay=1.0)
     program = "from sktransfer.backbones._download import official_file; official_file(url, 'x')"
     processes = [start(program, url=server.url(name)) for _ in range(2)]
     for process in processes:
