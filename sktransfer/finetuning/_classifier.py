@@ -25,11 +25,8 @@ from .._utils._typing import ArrayLike, FilePath, Images, Seed
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
-from ._fit import embedding_precision, fit_classifier
+from ._fit import SHARED, embedding_precision, fit_classifier
 from ._tuned_backbone import with_advice
-
-_SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
-_SHARED += ("engine", "cache", "max_pixels")
 
 
 @parameters_like(ImageEmbedder)
@@ -221,7 +218,7 @@ class FineTuneClassifier(
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        **{name: ImageEmbedder._parameter_constraints[name] for name in _SHARED},
+        **{name: ImageEmbedder._parameter_constraints[name] for name in SHARED},
         **CONSTRAINTS,
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "trainable_stages": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],

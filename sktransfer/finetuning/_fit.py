@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from .._engine import resolve_runtime
 from .._training._samples import class_factors, relative_weight, split_groups
+from .._utils._devices import resolve_device
 from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
 from .._utils._threads import thread_share, usable_kernels
@@ -21,6 +22,10 @@ from ..images import digest_images
 from ._features import FeatureDataset, frozen_part
 from ._fraction import N_TRIALS, choose_fraction, right_of_each, run_trials, trial_parts
 from ._tuned_backbone import TunedBackbone, with_advice
+
+#: Parameters that mean the same in `ImageEmbedder`.
+SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
+SHARED += ("engine", "cache", "max_pixels")
 
 #: Parameters that change nothing about the result, or are in the name of a checkpoint already.
 _NOT_IN_CHECKPOINT = {
@@ -52,9 +57,20 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
-    embedder = _embedder(params, seed)
+    precision = embedding_precision(params.precision)
+    embedder = ImageEmbedder(
+        **{name: getattr(params, name) for name in SHARED},
+        device=params.device,
+        precision=precision,
+        random_state=seed,
+        verbose=params.verbose,
+    )
     spec = resolve_spec(embedder)
-    n_stages = _count_stages(spec, params.trainable_stages)
+    n_stages, lower = params.trainable_stages, None
+    if n_stages != 0:
+        whole = shared_network(spec)
+        n_stages = len(backbone_stages(whole)) if n_stages == "all" else int(n_stages)
+        lower = split_backbone(whole, n_stages)[0]  # refuses too many
     augmentation = None
     if params.augmentation is not None:
         augmentation = resolve_augmentation(params.augmentation)
@@ -98,9 +114,12 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         parts = split_groups(groups, strata, params.validation_fraction, seed)
         train, valid = (train[part] for part in parts)
 
-    runtime, frozen_runtime = _runtimes(params, spec)
-    lower, _ = split_backbone(shared_network(spec), n_stages)
-    network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
+    device, custom = resolve_device(params.device), spec.module is not None
+    if params.precision == "auto" and device.startswith("cuda"):
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    runtime = resolve_runtime(device, precision, params.engine, custom_module=custom)
+    network, shape = frozen_part(lower, spec, runtime, n_stages, root)
+    runtime = resolve_runtime(device, precision, "torch")  # of the training
 
     def dataset(indices, room, **views):
         return FeatureDataset(
@@ -116,7 +135,12 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             **views,
         )
 
-    data = dataset(train, limit, **_views(params, augmentation, seed))
+    views, n_views = {}, params.n_views
+    if augmentation is not None:
+        if augmentation.transform is None:  # mirroring makes one other view
+            n_views = min(n_views or 2, 2)
+        views = {"views": Views(augmentation, n_views or 1, seed), "new_views": n_views is None}
+    data = dataset(train, limit, **views)
     data_valid = dataset(valid, limit - data.n_bytes) if len(valid) else None
 
     # A fit that resumes needs the same head. With an int, it is that of a frozen pipeline.
@@ -189,64 +213,6 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     training.head.net_.module_.to(training.head.net_.device)
     upper = training.upper.cpu().requires_grad_(False)
     return fitted | {"head": training.head, "backbone": TunedBackbone(embedder, n_stages, upper)}
-
-
-def _embedder(params, seed):
-    """Return the embedder of the frozen backbone."""
-    return ImageEmbedder(
-        params.backbone,
-        weights=params.weights,
-        image_size=params.image_size,
-        pooling=params.pooling,
-        resize=params.resize,
-        augmentation=params.augmentation,
-        device=params.device,
-        precision=embedding_precision(params.precision),
-        engine=params.engine,
-        cache=params.cache,
-        max_pixels=params.max_pixels,
-        random_state=seed,
-        verbose=params.verbose,
-    )
-
-
-def _views(params, augmentation, seed):
-    """Return the arguments of a `FeatureDataset` for views in training."""
-    if augmentation is None:
-        return {}
-    n_views = params.n_views
-    if augmentation.transform is None:  # mirroring makes one other view
-        n_views = min(n_views or 2, 2)
-    return {"views": Views(augmentation, n_views or 1, seed), "new_views": n_views is None}
-
-
-def _runtimes(params, spec):
-    """Return the runtimes of the training and of the frozen part."""
-    runtime = resolve_runtime(params.device, "float32", "torch")
-    precision = params.precision
-    if precision == "auto" and runtime.device.startswith("cuda"):
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    precision = embedding_precision(precision)
-    return (
-        resolve_runtime(params.device, precision, "torch"),
-        resolve_runtime(
-            params.device, precision, params.engine, custom_module=spec.module is not None
-        ),
-    )
-
-
-def _count_stages(spec, trainable_stages):
-    if trainable_stages == 0:
-        return 0
-    stages = [name for name, _ in backbone_stages(shared_network(spec))]
-    if trainable_stages == "all":
-        return len(stages)
-    if trainable_stages > len(stages):
-        raise ValueError(
-            f"trainable_stages={trainable_stages} is more than {spec.name!r} has: "
-            f'{len(stages)} stages, {stages}. Pass 0 to {len(stages)}, or "all".'
-        )
-    return int(trainable_stages)
 
 
 def _fit_head(params, rows, y, weight, train, valid, seed, label_smoothing=0.0):
