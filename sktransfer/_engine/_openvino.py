@@ -1,17 +1,16 @@
 """Run a network with OpenVINO on the CPU, and keep the converted network for other processes."""
 
 import hashlib
-import os
 import queue
 import sys
 import tempfile
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .._utils._files import replacing
 from .._utils._fork import fork_safe_lock
 from .._utils._optional import import_optional
 from .._utils._warnings import quiet
@@ -114,20 +113,9 @@ def _is_intact(file):
 
 def _keep(xml, file):
     """Write a converted network for other processes; a failure costs only time."""
-    contents = {
-        ".bin": xml.with_suffix(".bin").read_bytes(),
-        ".xml": xml.read_bytes(),
-        ".sha256": _digest(xml).encode(),
-    }
-    part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
+    xml.with_suffix(".sha256").write_text(_digest(xml))
+    with suppress(OSError):
         make_private(file.parent)
-        for suffix, content in contents.items():
-            with open(part, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, file.with_name(f"{file.name}{suffix}"))
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
+        for suffix in (".bin", ".xml", ".sha256"):
+            with replacing(file.with_name(f"{file.name}{suffix}")) as kept:
+                kept.write(xml.with_suffix(suffix).read_bytes())

@@ -3,13 +3,14 @@
 from functools import partial
 from math import inf, isfinite, isnan
 
+import torch
 from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
+from .._utils._files import replacing
 from .._utils._sklearn import is_for_numbers
 from ..exceptions import TrainingDivergedError
-from ._checkpoint import read_checkpoint, write_checkpoint
 
 #: Columns of the history in which less is better; scores of scikit-learn all mean more.
 LOSSES = ("train_loss", "valid_loss")
@@ -107,14 +108,17 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path, seed, reuse=False, same_seed=False):
-        self.path, self.seed, self.n_done = path, seed, 0
-        self.saved = saved = read_checkpoint(path)
-        if saved is None:
+        self.path, self.seed, self.n_done, self.saved = path, seed, 0, None
+        if not path.exists():
             return
-        if (saved["finished"] and not reuse) or (same_seed and saved["seed"] != seed):
-            self.saved = None
-        else:
-            self.seed = saved["seed"]
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # it may contain anything
+            raise ValueError(
+                f"The checkpoint {path} cannot be read ({error!r}). Delete it to start again."
+            ) from error
+        if (reuse or not saved["finished"]) and not (same_seed and saved["seed"] != seed):
+            self.saved, self.seed = saved, saved["seed"]
             self.n_done = max((row["epoch"] for row in saved["history"]), default=0)
 
     def on_train_begin(self, net, **kwargs):
@@ -158,7 +162,8 @@ class Checkpoint(Callback):
 
     def _write(self, net, **state):
         state |= {"module": net.module_.state_dict(), "history": net.rows(), "seed": self.seed}
-        write_checkpoint(self.path, state)
+        with replacing(self.path) as file:
+            torch.save(state, file)
 
 
 class FitTasks(Callback):

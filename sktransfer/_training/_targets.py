@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class WeightedLoss(nn.Module):
-    """Weighted mean of ``losses(outputs, target, reduction)``."""
+    """Weighted mean of ``losses(outputs, target, reduction=...)``."""
 
     def forward(self, outputs, target, weight=None):
         if weight is None:
-            return self.losses(outputs, target, "mean")
-        losses = self.losses(outputs, target, "none")
+            return self.losses(outputs, target, reduction="mean")
+        losses = self.losses(outputs, target, reduction="none")
         return (losses.reshape(len(weight), -1).mean(dim=1) * weight).mean()
 
 
@@ -39,13 +39,7 @@ class RegressionLoss(WeightedLoss):
 
     def __init__(self, loss):
         super().__init__()
-        self.function = {
-            "squared_error": functional.mse_loss,
-            "huber": functional.huber_loss,
-        }[loss]
-
-    def losses(self, outputs, target, reduction):
-        return self.function(outputs, target, reduction=reduction)
+        self.losses = functional.huber_loss if loss == "huber" else functional.mse_loss
 
 
 class ClassTargets:
@@ -67,7 +61,14 @@ class ClassTargets:
                 f"Unknown label type: y is {kind!r}. Pass one class per sample, or an indicator "
                 "matrix of zeros and ones with one column per label."
             )
-        check_two_classes(y, weight)
+        classes = np.unique(y[weight > 0])
+        if len(classes) < 2:
+            where = "" if (weight > 0).all() else " where weights are positive"
+            raise ValueError(
+                "A classifier needs samples of at least two classes, but y has only one class"
+                f"{where}: {classes.tolist()[0]!r}. Check the labels and how the samples were "
+                "split, or add samples of another class."
+            )
         return cls(kind, np.unique(y))
 
     @property
@@ -166,18 +167,6 @@ class NumberTargets:
     codes = decode = decide
 
 
-def check_two_classes(y, weight):
-    """Refuse targets of one class, counting only samples with a positive weight."""
-    classes = np.unique(y[weight > 0])
-    if len(classes) < 2:
-        where = "" if (weight > 0).all() else " where weights are positive"
-        raise ValueError(
-            f"A classifier needs samples of at least two classes, but y has only one class{where}: "
-            f"{classes.tolist()[0]!r}. Check the labels and how the samples were split, or add "
-            "samples of another class."
-        )
-
-
 def clean_labels(y, name="y"):
     """Return labels as an array of one type; `name` is what an error calls them."""
     if y is None:
@@ -195,7 +184,10 @@ def clean_labels(y, name="y"):
     # NumPy silently turns the list [1, "a"] into strings.
     elements = np.asarray(y, dtype=object)
     kinds = {type(element) for element in elements.ravel()}
-    if any(map(_is_missing, elements.ravel())):
+    if any(
+        label is None or type(label).__name__ == "NAType" or label != label
+        for label in elements.ravel()
+    ):
         raise ValueError(
             f"{name} has missing values (None or NaN). Give every sample a label, or leave such "
             "samples out."
@@ -214,12 +206,3 @@ def clean_labels(y, name="y"):
             "booleans."
         )
     return y if texts and isinstance(y, np.ndarray) else np.asarray(elements.tolist())
-
-
-def _is_missing(label):
-    if label is None:
-        return True
-    try:
-        return bool(label != label)
-    except TypeError:  # pandas.NA
-        return True

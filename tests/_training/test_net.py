@@ -14,7 +14,6 @@ from sklearn.base import clone
 from skorch.callbacks import Callback, EpochScoring
 
 from sktransfer._training._callbacks import BestEpoch
-from sktransfer._training._checkpoint import read_checkpoint, write_checkpoint
 from sktransfer._training._parameters import check_arguments
 from sktransfer._training._random import seed_epoch, seeded
 from sktransfer._training._samples import EmbeddingDataset
@@ -164,13 +163,3 @@ def test_the_best_epoch_is_not_one_without_a_number(first):
         net.history = {-1: {"valid_loss": value, "epoch": epoch}}
         best.on_epoch_end(net)
     assert net.stop_ and best.state_["epoch"] == 2
-
-
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "fit.pt"
-    assert read_checkpoint(path) is None
-    write_checkpoint(path, {"finished": False, "seed": 3})
-    with pytest.raises(Exception, match="pickle"):
-        write_checkpoint(path, {"finished": False, "bad": lambda: None})
-    assert read_checkpoint(path)["seed"] == 3
-    assert list(tmp_path.iterdir()) == [path]

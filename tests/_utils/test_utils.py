@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from sktransfer._utils._devices import resolve_device
+from sktransfer._utils._files import replacing
 from sktransfer._utils._hashing import hash_value
 from sktransfer._utils._lru import LRU
 from sktransfer._utils._optional import import_optional
@@ -40,6 +41,20 @@ def test_the_cpu_has_one_name(device):
 def test_a_device_that_is_not_there_is_refused(device, message):
     with pytest.raises(ValueError, match=message):
         resolve_device(device)
+
+
+# --------------------------------------------------------------------------------------- files
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "fit.pt"
+    with replacing(path) as file:
+        file.write(b"whole")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # ------------------------------------------------------------------------------------- hashing

@@ -125,7 +125,7 @@ def test_partial_fit_and_pickle(numbers):
     loaded = pickle.loads(pickle.dumps(head))
     np.testing.assert_array_equal(loaded.predict(X), head.predict(X))
     loaded.set_params(loss="huber").partial_fit(X, y)
-    assert loaded.net_.criterion_.function is torch.nn.functional.huber_loss
+    assert loaded.net_.criterion_.losses is torch.nn.functional.huber_loss
     with pytest.raises(ValueError, match=r"shape \(300, 2\), but .* one number per sample"):
         head.partial_fit(X, np.column_stack([y, y]))
 
