@@ -20,7 +20,6 @@ from tqdm.auto import tqdm
 from ._utils._optional import import_optional
 from ._utils._sizes import size_text
 from ._utils._sklearn import Interval, StrOptions, checked
-from ._utils._threads import thread_share
 from ._utils._typing import FilePath, Images
 from .cache import EmbeddingCache, cache_info, resolve_cache_root
 from .embedder import ImageEmbedder, network_of, returns_rows, run_embedder
@@ -220,7 +219,7 @@ def write_embeddings(
     with tqdm(desc=network.name, total=n_images, unit="image", disable=not embedder.verbose) as bar:
         while some := list(islice(images, rows_per_file)):
             some = check_images(some)
-            digests = digest_images(some, root, thread_share())
+            digests = digest_images(some, root)
             file = folder / f"{prefix}-{number:06}.parquet"
             table = pyarrow.table(
                 {

@@ -447,7 +447,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             from .augmentation import Views, resolve_augmentation
         return Views(resolve_augmentation(self.augmentation), n_views, self.seed_)
 
-    def _embedded(self, X, n_views):
+    def _embedded(self, X, n_views, advice=None):
         images = check_images(X)
         with progress_bar(self._name(), len(images), n_views, verbose=self.verbose) as progress:
             rows, failures = run_embedder(self, images, n_views, progress=progress)
@@ -460,7 +460,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
             hint += "them instead, which classifiers refuse."
             if len(self.errors_) < len(images):
                 hint += " All other images were embedded, and kept if there is a cache."
-            raise ImageReadError(self.errors_, hint)
+            raise ImageReadError(self.errors_, advice or hint)
         index, path, reason = self.errors_[0]
         warn_user(
             f"{len(self.errors_)} of {len(images)} images could not be read and their rows are "

@@ -65,7 +65,7 @@ def embed_images(
     """
     verbose, progress, run = progress is not None, progress or (lambda n: None), None
     batch_size = batch_size or max(64, 32 * thread_share())
-    digests = digests or digest_images(images, cache, thread_share(), verbose=verbose)
+    digests = digests or digest_images(images, cache, verbose=verbose)
     failures = {i: d for i, d in enumerate(digests) if isinstance(d, UnreadableImageError)}
     keys = [None if i in failures else d for i, d in enumerate(digests)] if failures else digests
     if views is not None:

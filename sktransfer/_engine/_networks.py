@@ -80,7 +80,7 @@ class Network:
         if self.model_dir is not None and not self.custom_module:
             # Conversions for other layouts of pixels have other names.
             digest = blake2b(f"{self.key}|NHWC".encode(), digest_size=8).hexdigest()
-            file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}"
+            file = self.model_dir / f"{self.name.replace(':', '_')}-{digest}.xml"
         with IMPORTING:
             from ._openvino import OpenVinoRunner
         return OpenVinoRunner(

@@ -24,7 +24,7 @@ _hiding = fork_safe_lock()
 class OpenVinoRunner:
     """A compiled network with ``n_threads`` single-threaded streams.
 
-    The converted network is kept in ``file``, a path without suffix, unless that is None.
+    The converted network is kept in ``file``, ``*.xml`` with others beside it, unless that is None.
     """
 
     def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):
@@ -40,7 +40,7 @@ class OpenVinoRunner:
                 if file is not None:
                     _keep(new, file)
             else:
-                model = core.read_model(file.with_name(f"{file.name}.xml"))
+                model = core.read_model(file)
             settings = {
                 "NUM_STREAMS": n_threads,
                 "INFERENCE_NUM_THREADS": n_threads,
@@ -102,9 +102,8 @@ def _digest(xml):
     return digest.hexdigest()
 
 
-def _is_intact(file):
+def _is_intact(xml):
     """Whether the files of a converted network exist and are undamaged."""
-    xml = file.with_name(f"{file.name}.xml")
     try:
         return _digest(xml) == xml.with_suffix(".sha256").read_text()
     except (OSError, ValueError):
@@ -117,5 +116,5 @@ def _keep(xml, file):
     with suppress(OSError):
         make_private(file.parent)
         for suffix in (".bin", ".xml", ".sha256"):
-            with replacing(file.with_name(f"{file.name}{suffix}")) as kept:
+            with replacing(file.with_suffix(suffix)) as kept:
                 kept.write(xml.with_suffix(suffix).read_bytes())

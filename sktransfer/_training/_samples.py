@@ -27,16 +27,7 @@ class Samples(NamedTuple):
         return Samples(*(array[indices] for array in self))
 
 
-class BatchDataset(Dataset):
-    """Base of datasets of batches: a dict with arguments and ``"sample_weight"``, and targets."""
-
-    device = torch.device("cpu")
-
-    def start_epoch(self, epoch):
-        """Draw what an epoch sees; torch's generators are seeded for it."""
-
-
-class EmbeddingDataset(BatchDataset):
+class EmbeddingDataset(Dataset):
     """Embeddings held as tensors; ``is_scaled`` if the scaling of the module has been applied."""
 
     def __init__(self, X, y=None, weight=None, is_scaled=False):
@@ -46,6 +37,9 @@ class EmbeddingDataset(BatchDataset):
     def __len__(self):
         return len(self.X)
 
+    def start_epoch(self, epoch):
+        """Do nothing: each epoch sees the same."""
+
     def __getitem__(self, indices):
         weight = None if self.weight is None else self.weight[indices]
         batch = {"X": self.X[indices], "is_scaled": self.is_scaled, "sample_weight": weight}
@@ -53,8 +47,9 @@ class EmbeddingDataset(BatchDataset):
 
 
 class Batches:
-    """Iterate over the batches of a `BatchDataset`, in a new random order each time if ``shuffle``.
+    """Iterate over the batches of a dataset, in a new random order each time if ``shuffle``.
 
+    A batch is a dict with arguments and ``"sample_weight"``, and targets.
     A ``DataLoader`` stacks single samples, which takes several times longer than training a head.
     Batch normalization cannot train on one sample, so a last one joins the batch before it.
     """

@@ -57,10 +57,6 @@ class Augmentation(NamedTuple):
     mirrors: bool  # whether every second view is mirrored left to right
     custom: bool  # whether the transform is the user's
 
-    def canonical(self, number):
-        """Return the number of the first view that equals view ``number``."""
-        return number if self.transform is not None else number % 2
-
 
 def resolve_augmentation(augmentation):
     """Return the `Augmentation` that a name or a transform stands for."""

@@ -29,11 +29,11 @@ class Views:
 
     def digest(self, image_digest, number):
         """Return the 20 bytes that identify a view; those of the image for view 0."""
-        number = self.augmentation.canonical(number)
+        seed = self.seed
+        if self.augmentation.transform is None:  # mirroring has two views and needs no seed
+            number, seed = number % 2, None
         if number == 0:
             return image_digest
-        # Mirroring does not depend on the seed.
-        seed = None if self.augmentation.transform is None else self.seed
         digest = blake2b(image_digest, digest_size=20, person=b"view")
         digest.update(repr((self.augmentation.key, seed, number)).encode())
         return digest.digest()

@@ -7,6 +7,7 @@ SQLite's default ``journal_mode=DELETE`` can be read in a read-only directory; w
 import os
 import sqlite3
 import time
+from contextlib import AbstractContextManager
 
 from .._utils._fork import fork_safe_lock
 from ._failures import Trouble, trouble_from, vanished, warned_of
@@ -33,7 +34,7 @@ _inherited = []
 _gate = fork_safe_lock()
 
 
-class Database:
+class Database(AbstractContextManager):
     """One SQLite file with a table ``meta`` and one other table.
 
     Every method raises `Trouble`, and no other error, if the file cannot be used.
@@ -53,9 +54,6 @@ class Database:
         self._create_table = create_table
         self._meta = {"schema_version": str(SCHEMA_VERSION), **meta}
         self._connection = self._pid = self._identity = None
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exc_info):
         self.close()
@@ -98,7 +96,17 @@ class Database:
                 make_private(self.path.parent)
             elif not self.path.exists():
                 return False
-            self._connect("rwc" if create else "rw")
+            mode = "rwc" if create else "rw"
+            with _gate:
+                # An iterator that is dropped in another thread closes the file there.
+                self._connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode={mode}",
+                    uri=True,
+                    timeout=BUSY_SECONDS,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                self._pid, self._identity = os.getpid(), _identity(self.path)
             written = self._patiently(self._read_meta)
             if written is None and create:
                 self._connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
@@ -126,15 +134,6 @@ class Database:
             self.close()
             raise
         return True
-
-    def _connect(self, mode):
-        uri = f"{self.path.as_uri()}?mode={mode}"
-        with _gate:
-            # An iterator that is dropped in another thread closes the file there.
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._pid, self._identity = os.getpid(), _identity(self.path)
 
     def _read_meta(self):
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}

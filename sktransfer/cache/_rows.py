@@ -3,6 +3,7 @@
 import re
 import shutil
 import zlib
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -36,7 +37,7 @@ _INSERT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
 _CHUNK = 500
 
 
-class EmbeddingCache:
+class EmbeddingCache(AbstractContextManager):
     """Rows by key, in memory and in one file on disk: a context manager for one call.
 
     If the disk fails, one warning is emitted, and this call continues without the disk. A ``root``
@@ -56,9 +57,6 @@ class EmbeddingCache:
         self._locks = StripeLocks(Path(root).absolute() / LOCKS / name)
         meta = {"key": key, "description": description, "n_features": str(n_features)}
         self._database = Database(self.path, _CREATE_TABLE, meta)
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exc_info):
         if self.root is not None:

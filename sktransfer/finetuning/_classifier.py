@@ -26,7 +26,7 @@ from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
 from ._fit import SHARED, embedding_precision, fit_classifier
-from ._tuned_backbone import with_advice
+from ._tuned_backbone import ADVICE
 
 
 @parameters_like(ImageEmbedder)
@@ -394,8 +394,7 @@ class FineTuneClassifier(
     def _embedded(self, X, n_views):
         self._validate_params()  # some may be changed after `fit`
         if self.backbone_ is None:
-            with with_advice():
-                return self.embedder_._embedded(X, n_views)
+            return self.embedder_._embedded(X, n_views, ADVICE)
         # Converting a network that serves a single estimator takes longer than it saves on a few
         # hundred images: OpenVINO runs it only if it is asked for by name.
         runtime = resolve_runtime(

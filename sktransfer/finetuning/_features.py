@@ -12,9 +12,9 @@ from math import prod
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from .._engine import Network, NormalizedNetwork, PixelNetwork, embed_images, progress_bar
-from .._training._samples import BatchDataset
 from ..backbones import backbone_stages
 from ..cache import NETWORKS
 from ..exceptions import ImageReadError
@@ -58,7 +58,7 @@ def frozen_part(lower, spec, runtime, n_stages, root):
     return network, shape
 
 
-class FeatureDataset(BatchDataset):
+class FeatureDataset(Dataset):
     """Outputs of the frozen part for views of images, one random view of each image per epoch.
 
     With ``new_views`` each epoch makes a new view of each image. Otherwise the outputs are kept in
@@ -84,6 +84,7 @@ class FeatureDataset(BatchDataset):
         self.images, self.digests, self.network, self.shape = images, digests, network, shape
         self.views, self.new_views, self.max_pixels = views, new_views, max_pixels
         self.y, self.weight = torch.from_numpy(y), None
+        self.device = torch.device("cpu")  # of the positions
         self.positions = torch.arange(len(images))
         self.numbers = torch.zeros(len(images), dtype=torch.long)
         n_views = 1 if views is None else len(views)
@@ -117,6 +118,7 @@ class FeatureDataset(BatchDataset):
         return len(self.positions)
 
     def start_epoch(self, epoch):
+        """Draw what an epoch sees; torch's generators are seeded for it."""
         if self.new_views:
             self.numbers = torch.full((len(self.images),), epoch)
         elif self.views is not None:

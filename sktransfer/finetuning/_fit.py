@@ -12,7 +12,7 @@ from .._training._samples import class_factors, relative_weight, split_groups
 from .._utils._devices import resolve_device
 from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
-from .._utils._threads import thread_share, usable_kernels
+from .._utils._threads import usable_kernels
 from ..augmentation import Views, check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, shared_network, split_backbone
 from ..cache import resolve_cache_root
@@ -21,7 +21,7 @@ from ..heads import HeadClassifier
 from ..images import digest_images
 from ._features import FeatureDataset, frozen_part
 from ._fraction import N_TRIALS, choose_fraction, right_of_each, run_trials, trial_parts
-from ._tuned_backbone import TunedBackbone, with_advice
+from ._tuned_backbone import ADVICE, TunedBackbone
 
 #: Parameters that mean the same in `ImageEmbedder`.
 SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
@@ -78,8 +78,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     embedder.fit(images)
     if params.n_test_views > 1:
         embedder._views(params.n_test_views)  # refuses augmentation=None now
-    with with_advice():
-        rows = np.asarray(embedder.transform(images), dtype=np.float32)
+    rows = embedder._embedded(images, 1, ADVICE)
     train, valid = np.arange(n_train), np.arange(n_train, len(images))
     codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}
@@ -93,7 +92,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
 
     check_callbacks(params.callbacks)
     root = resolve_cache_root(params.cache)
-    digests = digest_images(images, root, thread_share())
+    digests = digest_images(images, root)
     train = train[weight[:n_train] > 0]
     fraction = params.tuned_fraction
     with_trial = fraction == "auto" and not len(valid) and not params.early_stopping

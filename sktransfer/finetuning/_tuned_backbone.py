@@ -1,7 +1,6 @@
 """The tuned backbone of a fitted classifier."""
 
 import copy
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -16,15 +15,6 @@ from ..images import image_problems
 
 #: Advice about images that cannot be read.
 ADVICE = "repair or remove them: FineTuneClassifier needs every image that it is given."
-
-
-@contextmanager
-def with_advice():
-    """Replace the advice of the embedder by that of the classifier."""
-    try:
-        yield
-    except ImageReadError as error:
-        raise ImageReadError(error.errors, ADVICE) from None
 
 
 class TunedBackbone:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .._utils._fork import fork_safe_lock
 from .._utils._stamps import is_settled, stamp_of
+from .._utils._threads import thread_share
 from ..cache import KNOWN_FILES, Database, Trouble, on_clear, warn_once
 from ..exceptions import UnreadableImageError
 from ._containers import image_name
@@ -47,7 +48,7 @@ def _forget(root):
     _in_memory.pop(os.fspath(root), None)
 
 
-def digest_images(images, root=None, n_threads=4, *, verbose=False):
+def digest_images(images, root=None, *, verbose=False):
     """Return the digest of each image, or the UnreadableImageError that says why it has none.
 
     Digests of files are remembered below ``root``, the directory of the cache. With None, or the
@@ -56,7 +57,7 @@ def digest_images(images, root=None, n_threads=4, *, verbose=False):
     """
     digests = []
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(max(1, n_threads)))
+        pool = stack.enter_context(ThreadPoolExecutor(thread_share()))
         bar = tqdm(desc="reading", total=len(images), unit="image", delay=2.0, disable=not verbose)
         stack.enter_context(bar)
         if root is not None:

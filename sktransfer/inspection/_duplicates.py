@@ -14,7 +14,6 @@ from sklearn.utils.validation import column_or_1d
 
 from .._utils._optional import import_optional
 from .._utils._sklearn import Interval, checked
-from .._utils._threads import thread_share
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, digest_images, image_name
 from ._embedding import embed, fitted
@@ -84,7 +83,7 @@ def find_duplicates(
     pandas = import_optional("pandas", "report", "find_duplicates")
     images = check_images(X)
     rows = np.arange(len(images))
-    digests = np.array(digest_images(images, n_threads=thread_share()), dtype=object)
+    digests = np.array(digest_images(images), dtype=object)
     codes, _ = pandas.factorize(digests)  # 0 for the first content, 1 for the second
     originals = np.unique(codes, return_index=True)[1]
     same = {"first": originals[codes], "second": rows, "distance": 0.0, "exact": True}

@@ -115,7 +115,7 @@ def test_final_weights_are_an_average():
 
 def trial_parts(y, strata):
     """The images that the trials of a fit with seed 0 train on, and those that they hold out."""
-    groups = np.array(digest_images(X, None, 1), dtype="S20")
+    groups = np.array(digest_images(X), dtype="S20")
     seed = np.random.RandomState(0).randint(2**31 - 1)
     return [
         ([X[i] for i in part], y[part], [X[i] for i in held_out], y[held_out])
