@@ -399,14 +399,6 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         check_is_fitted(self)
         return np.array([f"{self._name()}_{i}" for i in range(self.n_features_out_)], dtype=object)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.requires_fit = True
-        return tags
-
     def _name(self):
         return self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
 

@@ -29,7 +29,12 @@ class Predicts:
 
 
 class PredictsByLogits(Predicts):
-    """The same for classifiers, with probabilities."""
+    """The same for classifiers, of one or several labels per sample, with probabilities."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits.

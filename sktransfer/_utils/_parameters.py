@@ -9,7 +9,7 @@ MAX_VIEWS = 10_000
 
 
 class HoldsModules:
-    """Mixin for estimators whose parameters ``backbone`` and ``augmentation`` may be modules.
+    """Mixin for estimators of images, whose ``backbone`` and ``augmentation`` may be modules.
 
     Some torchvision transforms have a static method ``get_params`` with another meaning, which
     scikit-learn mistakes for that of an estimator. A custom backbone is never changed here, so
@@ -39,6 +39,12 @@ class HoldsModules:
         cloned.backbone = self.backbone
         cloned.augmentation = copy.deepcopy(self.augmentation)
         return cloned
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = tags.input_tags.string = True
+        return tags
 
     def _without_modules(self):
         # `copy.copy` would take what a pickle holds, which lacks callbacks.

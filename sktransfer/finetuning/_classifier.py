@@ -29,7 +29,7 @@ from ._fit import SHARED, embedding_precision, fit_classifier
 from ._tuned_backbone import ADVICE
 
 
-@parameters_like(ImageEmbedder)
+@parameters_like(ImageEmbedder, HeadClassifier)
 @dataclass(kw_only=True, repr=False, eq=False)
 class FineTuneClassifier(
     PredictsByLogits, HoldsModules, ReportsTasks, TransformerMixin, ClassifierMixin, BaseEstimator
@@ -112,13 +112,8 @@ class FineTuneClassifier(
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the images, stratified by class, that early stopping sets aside if ``fit`` is
         given no validation images. Equal images stay together.
-    scoring : str, default="loss"
-        What early stopping watches: "loss", or the name of a scikit-learn scorer such as
-        "accuracy". The history records it as ``valid_<scoring>``.
     n_iter_no_change : int, default=5
         Early stopping waits this many epochs for an improvement.
-    tol : float, default=0.0001
-        Smallest change of ``scoring`` that counts as an improvement.
     checkpoint_dir : str, path-like or None, default=None
         Directory of checkpoints, written after each epoch. A fit that was killed resumes when it
         is started again with the same images and parameters, and ends with the same weights (on
@@ -131,9 +126,6 @@ class FineTuneClassifier(
     memory_limit : int or str, default="2GB"
         Bytes, or a string like "500MB", that outputs of the frozen part may take. If they need
         more, they are computed for each batch. The result is the same.
-    device : str or torch.device, default="auto"
-        Where to train and predict: "cpu", "cuda", "cuda:1", "mps"; "auto" chooses a GPU if there
-        is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         "auto" trains in mixed precision on a GPU (bfloat16, or float16 if the GPU lacks it) and
         in float32 on a CPU, and computes embeddings in float32. The other values apply to
@@ -404,14 +396,6 @@ class FineTuneClassifier(
         )
         images = check_images(X)
         return self.backbone_.embed(images, runtime, n_views, self.max_pixels, self.verbose)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.classifier_tags.multi_label = True
-        return tags
 
 
 def _check_labels(X, y, name="y"):

@@ -221,11 +221,6 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
 
         return self._partial_fit(X, y, sample_weight, learn)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
     def _clean(self, y, name):
         y = clean_labels(y, name)
         return y if y is None or y.shape[1:] != (1,) else column_or_1d(y, warn=True)
