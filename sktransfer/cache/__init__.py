@@ -1,6 +1,7 @@
 """Embeddings on disk and in memory; each is computed exactly once."""
 
 from ._database import Database as Database
+from ._database import is_intact as is_intact
 from ._failures import Trouble as Trouble
 from ._failures import warn_once as warn_once
 from ._location import KNOWN_FILES as KNOWN_FILES

@@ -7,6 +7,7 @@ SQLite's default ``journal_mode=DELETE`` can be read in a read-only directory; w
 import os
 import sqlite3
 import time
+import zlib
 from contextlib import AbstractContextManager
 
 from .._utils._fork import fork_safe_lock
@@ -24,6 +25,9 @@ PATIENCE = 30.0
 #: Seconds for which SQLite waits for a lock while no other thread gets a turn.
 BUSY_SECONDS = 1.0
 
+#: Rows per SQL statement. Other processes wait at most as long as one statement takes.
+CHUNK = 500
+
 #: Rows of 8 KB fill pages of 8 KB with little waste; larger pages waste up to half.
 _PAGE_BYTES = 8192
 
@@ -35,7 +39,7 @@ _gate = fork_safe_lock()
 
 
 class Database(AbstractContextManager):
-    """One SQLite file with a table ``meta`` and one other table.
+    """One SQLite file with a table ``meta``, and a table ``rows`` of bytes by key.
 
     Every method raises `Trouble`, and no other error, if the file cannot be used.
 
@@ -43,16 +47,15 @@ class Database(AbstractContextManager):
     ----------
     path : pathlib.Path
         The file. It is created when the first row is written.
-    create_table : str
-        SQL statement that creates the other table.
-    meta : dict of str to str
+    meta : dict of str to str or None
         Metadata of the file. A ``key`` must equal that of an existing file.
+    sorted_by_key : bool
+        Whether neighboring keys share a page, which suits rows of a few bytes.
     """
 
-    def __init__(self, path, create_table, meta):
-        self.path = path
-        self._create_table = create_table
-        self._meta = {"schema_version": str(SCHEMA_VERSION), **meta}
+    def __init__(self, path, meta=None, *, sorted_by_key=False):
+        self.path, self._options = path, " WITHOUT ROWID" if sorted_by_key else ""
+        self._meta = {"schema_version": str(SCHEMA_VERSION), **(meta or {})}
         self._connection = self._pid = self._identity = None
 
     def __exit__(self, *exc_info):
@@ -73,8 +76,17 @@ class Database(AbstractContextManager):
             return []
         return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
 
-    def write(self, sql, rows):
-        """Write rows in one transaction."""
+    def find(self, keys, columns="*"):
+        """Yield the rows (key, bytes, checksum) of a list of keys, some hundred at a time."""
+        for start in range(0, len(keys), CHUNK):
+            some = keys[start : start + CHUNK]
+            where = f"digest IN ({','.join('?' * len(some))})"
+            yield self.read(f"SELECT {columns} FROM rows WHERE {where}", some)
+
+    def write(self, rows):
+        """Write {key: bytes} in one transaction."""
+        sql = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
+        rows = [(key, row, _checksum(key, row)) for key, row in rows.items()]
         self._open(create=True)
         self._patiently(lambda: self._transaction(lambda c: c.executemany(sql, rows)))
 
@@ -137,15 +149,18 @@ class Database(AbstractContextManager):
 
     def _read_meta(self):
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
-        if not tables:
-            return None
-        if "meta" not in tables:
+        if tables and "meta" not in tables:
             raise Trouble("unusable", FOREIGN)
+        if "rows" not in tables:
+            return None
         return dict(self._connection.execute("SELECT name, value FROM meta").fetchall())
 
     def _create(self, connection):
         connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
-        connection.execute(self._create_table)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS rows (digest BLOB PRIMARY KEY, row BLOB NOT NULL, "
+            f"checksum INTEGER NOT NULL){self._options}"
+        )
         connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", self._meta.items())
 
     def _transaction(self, change, begin="BEGIN IMMEDIATE"):
@@ -174,6 +189,16 @@ class Database(AbstractContextManager):
                 trouble = trouble_from(error, self.path)
                 if trouble.cause != "locked" or time.monotonic() > deadline:
                     raise trouble from error
+
+
+def is_intact(key, row, checksum):
+    """Whether a row that was read is the one that was written."""
+    return type(row) is bytes and _checksum(key, row) == checksum
+
+
+def _checksum(key, row):
+    # SQLite has no checksums: a flipped bit in a row would go unnoticed.
+    return zlib.crc32(row, zlib.crc32(key))
 
 
 def _identity(path):

@@ -175,7 +175,7 @@ def cache_info(cache: bool | FilePath = True) -> CacheInfo:
     return CacheInfo(
         root=root,
         backbones=tuple(backbones),
-        n_paths=_count(Database(root / KNOWN_FILES, None, {}), "paths"),
+        n_paths=_count(Database(root / KNOWN_FILES)),
         n_bytes=sum(info.n_bytes for info in backbones) + file_size(root / KNOWN_FILES),
         network_bytes=sum(map(file_size, _network_files(root, "*"))),
         limit=cache_limit(),
@@ -237,7 +237,7 @@ def clear_cache(
     for path in () if paths_only else _row_files(root):
         if backbone is None or fnmatchcase(_backbone_info(path).backbone, backbone):
             memory.forget(path)
-            freed += _delete(Database(path, None, {}))
+            freed += _delete(Database(path))
             shutil.rmtree(root / LOCKS / path.stem, ignore_errors=True)
     for path in () if paths_only else _network_files(root, backbone or "*"):
         freed += file_size(path)
@@ -245,7 +245,7 @@ def clear_cache(
     if backbone is None:
         for forget in _forgetting:
             forget(root)
-        freed += _delete(Database(root / KNOWN_FILES, None, {}))
+        freed += _delete(Database(root / KNOWN_FILES))
     return freed
 
 
@@ -320,7 +320,7 @@ def _network_files(root, backbone):
 
 
 def _backbone_info(path):
-    with Database(path, None, {}) as database:
+    with Database(path) as database:
         try:
             found = database.read("SELECT value FROM meta WHERE name = 'description'")
         except Trouble:
@@ -330,17 +330,17 @@ def _backbone_info(path):
             backbone=(description.split() or [path.stem])[0],
             description=description,
             path=path,
-            n_rows=_count(database, "rows"),
+            n_rows=_count(database),
             n_bytes=file_size(path),
             hits=memory.hits[str(path)],
             misses=memory.misses[str(path)],
         )
 
 
-def _count(database, table):
+def _count(database):
     with database:
         try:
-            found = database.read(f"SELECT count(*) FROM {table}")
+            found = database.read("SELECT count(*) FROM rows")
         except Trouble as trouble:
             warn_once(database.path, trouble)
             return None

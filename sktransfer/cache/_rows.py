@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import zlib
 from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from .._utils._sizes import size_text
 from ._claims import StripeLocks, claims
-from ._database import Database
+from ._database import CHUNK, Database, is_intact
 from ._failures import Trouble, trouble_from, warn_once
 from ._location import (
     EMBEDDINGS,
@@ -25,16 +24,6 @@ from ._memory import memory
 
 #: Bytes to leave free on a disk, or this fraction of a small one.
 _RESERVE_BYTES, _RESERVE_FRACTION = 10**9, 0.05
-
-_CREATE_TABLE = (
-    "CREATE TABLE IF NOT EXISTS rows "
-    "(digest BLOB PRIMARY KEY, row BLOB NOT NULL, checksum INTEGER NOT NULL)"
-)
-_SELECT_RANGE = "SELECT * FROM rows WHERE rowid > ? AND rowid <= ?"
-_INSERT = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
-
-#: Rows per SQL statement. Other processes wait at most as long as one statement takes.
-_CHUNK = 500
 
 
 class EmbeddingCache(AbstractContextManager):
@@ -56,7 +45,7 @@ class EmbeddingCache(AbstractContextManager):
         self.path = Path(root).absolute() / EMBEDDINGS / f"{name}.sqlite"
         self._locks = StripeLocks(Path(root).absolute() / LOCKS / name)
         meta = {"key": key, "description": description, "n_features": str(n_features)}
-        self._database = Database(self.path, _CREATE_TABLE, meta)
+        self._database = Database(self.path, meta)
 
     def __exit__(self, *exc_info):
         if self.root is not None:
@@ -79,7 +68,7 @@ class EmbeddingCache(AbstractContextManager):
         keys, n_bytes = dict.fromkeys(keys), self.n_features * self.dtype.itemsize
         try:
             for found in self._chunks(keys):
-                good = {row[0]: row[1] for row in found if _is_intact(*row)}
+                good = {row[0]: row[1] for row in found if is_intact(*row)}
                 good = {key: row for key, row in good.items() if len(row) == n_bytes}
                 if n_damaged := len(found) - len(good):
                     detail = f"{n_damaged} rows have wrong checksums; they are computed again"
@@ -114,12 +103,10 @@ class EmbeddingCache(AbstractContextManager):
             memory.put_many(self.path, rows, np.array(list(rows.values())))
         memory.count(self.path, misses=len(settled))
         if rows and self.writable:
-            sealed = [
-                (key, data := row.tobytes(), _checksum(key, data)) for key, row in rows.items()
-            ]
+            rows = {key: row.tobytes() for key, row in rows.items()}
             try:
-                self._check_room(sum(len(data) for _, data, _ in sealed))
-                self._database.write(_INSERT, sealed)
+                self._check_room(sum(map(len, rows.values())))
+                self._database.write(rows)
             except Trouble as trouble:
                 self.stop_writing(trouble)
         self._locks.settle(settled)
@@ -131,15 +118,13 @@ class EmbeddingCache(AbstractContextManager):
 
     def _chunks(self, keys):
         """Yield the rows of keys that are on disk; one pass reads more than half a file faster."""
-        read, ordered = self._database.read, list(keys)
+        read, sql = self._database.read, "SELECT * FROM rows WHERE rowid > ? AND rowid <= ?"
         last = sum(number for (number,) in read("SELECT ifnull(max(rowid), 0) FROM rows"))
         if 2 * len(keys) > last:
-            for start in range(0, last, _CHUNK):
-                rows = read(_SELECT_RANGE, (start, start + _CHUNK))
-                yield [row for row in rows if row[0] in keys]
+            for start in range(0, last, CHUNK):
+                yield [row for row in read(sql, (start, start + CHUNK)) if row[0] in keys]
         else:
-            for start in range(0, len(keys), _CHUNK):
-                yield read(*_select("*", ordered[start : start + _CHUNK]))
+            yield from self._database.find(list(keys))
 
     def _check_room(self, n_bytes):
         directory = self.path.parent
@@ -161,31 +146,19 @@ class EmbeddingCache(AbstractContextManager):
 def copy_rows(file, root):
     """Copy the intact rows of a file into the cache in a directory; return how many are new."""
     n_added, last = 0, b""
-    with Database(file, None, {}) as source:
+    with Database(file) as source:
         meta = dict(source.read("SELECT name, value FROM meta"))
         with EmbeddingCache(
             root, meta["key"], int(meta["n_features"]), description=meta["description"]
         ) as target:
             sql = "SELECT * FROM rows WHERE digest > ? ORDER BY digest LIMIT ?"
-            while rows := source.read(sql, (last, _CHUNK)):
-                last = rows[-1][0]
-                known = set(target._database.read(*_select("digest", [row[0] for row in rows])))
-                rows = [row for row in rows if row[:1] not in known and _is_intact(*row)]
-                target._check_room(sum(len(row) for _, row, _ in rows))
-                target._database.write(_INSERT, rows)
+            while found := source.read(sql, (last, CHUNK)):
+                last = found[-1][0]
+                rows = {row[0]: row[1] for row in found if is_intact(*row)}
+                for known in target._database.find(list(rows), "digest"):
+                    for (key,) in known:
+                        del rows[key]
+                target._check_room(sum(map(len, rows.values())))
+                target._database.write(rows)
                 n_added += len(rows)
     return n_added
-
-
-def _select(columns, keys):
-    """Return the SQL statement and its parameters that select the rows of keys."""
-    return f"SELECT {columns} FROM rows WHERE digest IN ({','.join('?' * len(keys))})", keys
-
-
-def _is_intact(key, row, checksum):
-    return type(row) is bytes and _checksum(key, row) == checksum
-
-
-def _checksum(key, row):
-    # SQLite has no checksums: a flipped bit in a row would go unnoticed.
-    return zlib.crc32(row, zlib.crc32(key))

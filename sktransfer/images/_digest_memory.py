@@ -8,7 +8,6 @@ within the same tick of the file system's clock.
 import hashlib
 import os
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 from .._utils._fork import fork_safe_lock
 from .._utils._stamps import is_settled, stamp_of
 from .._utils._threads import thread_share
-from ..cache import KNOWN_FILES, Database, Trouble, on_clear, warn_once
+from ..cache import KNOWN_FILES, Database, Trouble, is_intact, on_clear, warn_once
 from ..exceptions import UnreadableImageError
 from ._containers import image_name
 from ._diagnosis import working_directory
@@ -29,14 +28,6 @@ _MAX_IN_MEMORY = 300_000
 _SLICE = 10_000
 #: Images that a thread digests at a time: a handover takes as long as digesting a small file.
 _HANDFUL = 16
-#: Rows that one SQL query asks for.
-_CHUNK = 500
-
-_CREATE_TABLE = (
-    "CREATE TABLE IF NOT EXISTS paths "
-    "(path BLOB PRIMARY KEY, stamp TEXT NOT NULL, digest BLOB NOT NULL, "
-    "checksum INTEGER NOT NULL) WITHOUT ROWID"
-)
 
 # {root: {path: (stamp, digest)}}; the roots are text, because pathlib is slow to compare.
 _in_memory = {}
@@ -62,7 +53,7 @@ def digest_images(images, root=None, *, verbose=False):
         stack.enter_context(bar)
         if root is not None:
             known = _in_memory.setdefault(os.fspath(root), {})
-            database = Database(root / KNOWN_FILES, _CREATE_TABLE, {"key": "paths"})
+            database = Database(root / KNOWN_FILES, {"key": "paths"}, sorted_by_key=True)
             stack.enter_context(database)
         for start in range(0, len(images), _SLICE):
             some = images[start : start + _SLICE]
@@ -132,18 +123,16 @@ def _recall(files, known, database):
         for path, stamp in files
     ]
     new = {i: _key_of(path) for i, (path, stamp) in enumerate(files) if stamp and not digests[i]}
-    rows, keys = {}, sorted(new.values())  # neighbors are on the same page of the file
+    rows = {}  # damaged ones are ignored
     try:
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            sql = f"SELECT * FROM paths WHERE path IN ({','.join('?' * len(chunk))})"
-            rows |= {row[0]: row for row in database.read(sql, chunk) if type(row[2]) is bytes}
+        for found in database.find(sorted(new.values())):
+            rows |= {row[0]: row[1] for row in found if is_intact(*row)}
     except Trouble as trouble:
         warn_once(database.path, trouble)
     for index, key in new.items():
-        # A damaged row is ignored.
-        if (row := rows.get(key)) and row == _sealed(key, str(files[index][1]), row[2]):
-            digests[index] = row[2]
+        stamp, _, digest = rows.get(key, b"").partition(b"|")
+        if stamp == str(files[index][1]).encode():
+            digests[index] = digest
     _remember([(*files[index], digests[index]) for index in new if digests[index]], known)
     return digests
 
@@ -161,9 +150,9 @@ def _learn(files, recalled, digests, looked_at, known, database):
     ]
     if learned:
         _remember(learned, known)
-        rows = [_sealed(_key_of(path), str(stamp), digest) for path, stamp, digest in learned]
+        rows = {_key_of(path): b"%s|%s" % (str(s).encode(), digest) for path, s, digest in learned}
         try:
-            database.write("INSERT OR REPLACE INTO paths VALUES (?, ?, ?, ?)", rows)
+            database.write(rows)
         except Trouble as trouble:
             warn_once(database.path, trouble)
 
@@ -180,8 +169,3 @@ def _remember(learned, known):
 def _key_of(path):
     # File names can reveal a lot, so none is written to disk.
     return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
-
-
-def _sealed(key, stamp, digest):
-    """Return a row of the database, with its checksum."""
-    return key, stamp, digest, zlib.crc32(key + stamp.encode() + digest)

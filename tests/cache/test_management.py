@@ -167,7 +167,7 @@ def test_a_cache_can_be_moved(tmp_path):
 
 
 def test_merged_caches_hold_what_any_of_them_held(tmp_path, monkeypatch):
-    monkeypatch.setattr("sktransfer.cache._rows._CHUNK", 50)
+    monkeypatch.setattr("sktransfer.cache._rows.CHUNK", 50)
     fill(tmp_path / "a", "resnet50", 3)
     fill(tmp_path / "b", "resnet50", 200)
     fill(tmp_path / "b", "vgg16", 2)

@@ -151,12 +151,12 @@ def test_children_forked_while_a_thread_writes_can_use_the_cache(tmp_path):
 
 def test_a_connection_is_not_used_after_a_fork(tmp_path, monkeypatch):
     pid = os.getpid()
-    with Database(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t (x)", {}) as database:
-        database.write("INSERT INTO t VALUES (?)", [(1,)])
+    with Database(tmp_path / "x.sqlite") as database:
+        database.write({b"key": b"row"})
         inherited = database._connection
         # As in a child: from here on the process has another number.
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-        assert database.read("SELECT x FROM t") == [(1,)]
+        assert database.read("SELECT row FROM rows") == [(b"row",)]
         assert database._connection is not inherited
     inherited.execute("SELECT 1")  # still open: closing it is its parent's business
     inherited.close()

@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 from sktransfer._utils import _stamps
-from sktransfer.cache import clear_cache
+from sktransfer.cache import _database, clear_cache
 from sktransfer.exceptions import CacheWarning, UnreadableImageError
 from sktransfer.images import _digest_memory, digest_images
 
@@ -237,7 +237,7 @@ def test_a_broken_memory_costs_one_warning(files, root, reader):
 def test_memory_is_bounded(files, root, reader, monkeypatch):
     monkeypatch.setattr(_digest_memory, "_MAX_IN_MEMORY", 2)
     monkeypatch.setattr(_digest_memory, "_SLICE", 2)
-    monkeypatch.setattr(_digest_memory, "_CHUNK", 2)
+    monkeypatch.setattr(_database, "CHUNK", 2)
     for _ in range(2):
         digests = digest_images(files, root)
         assert digests == [digest(path.read_bytes()) for path in files]
