@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_embedding": ["embed_images", "progress_bar"],
         "_networks": ["Network", "PixelNetwork", "frozen_network"],
         "_runtime": ["Runtime", "has_bfloat16", "has_openvino", "resolve_runtime"],
-        "_torch": ["TORCH_DTYPES", "NormalizedNetwork"],
+        "_torch": ["NormalizedNetwork"],
     },
 )

@@ -8,12 +8,6 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-TORCH_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 
 class NormalizedNetwork(nn.Module):
     """A network with the normalization of its training in front, for uint8 pixels."""
@@ -33,7 +27,7 @@ class TorchRunner:
     """A copy of a network in channels_last. Batch norms are folded unless it is a user's module."""
 
     def __init__(self, network, preprocessing, runtime, *, custom_module=False):
-        self.dtype = TORCH_DTYPES[runtime.precision]
+        self.dtype = getattr(torch, runtime.precision)
         if custom_module:
             network = copy.deepcopy(network)
         else:

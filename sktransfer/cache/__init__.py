@@ -9,7 +9,7 @@ from ._location import NETWORKS as NETWORKS
 from ._location import make_private as make_private
 from ._location import resolve_cache_root as resolve_cache_root
 from ._management import BackboneCacheInfo, CacheInfo, cache_info, clear_cache, merge_caches
-from ._management import on_clear as on_clear
+from ._memory import known_files as known_files
 from ._rows import EmbeddingCache as EmbeddingCache
 
 # The other names are for the package only.

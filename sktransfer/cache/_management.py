@@ -23,20 +23,12 @@ from ._location import (
     memory_limit,
     resolve_cache_root,
 )
-from ._memory import memory
+from ._memory import known_files, memory
 from ._rows import copy_rows
 
 #: Names that this package gives to files; the directories may hold files of others too.
 _ROW_FILES = "*-" + 12 * "[0-9a-f]" + ".sqlite"
 _NETWORK_FILES = "*-" + 16 * "[0-9a-f]" + ".*"
-
-_forgetting = []
-
-
-def on_clear(function):
-    """Call a function with the cache directory when `clear_cache` deletes the known files."""
-    _forgetting.append(function)
-    return function
 
 
 @dataclass(frozen=True)
@@ -243,8 +235,7 @@ def clear_cache(
         freed += file_size(path)
         path.unlink(missing_ok=True)
     if backbone is None:
-        for forget in _forgetting:
-            forget(root)
+        known_files.pop(os.fspath(root), None)
         freed += _delete(Database(root / KNOWN_FILES))
     return freed
 

@@ -85,3 +85,6 @@ class RowMemory:
 
 
 memory = RowMemory()
+
+#: Digests of files: {directory of a cache: {path of a file: (stamp, digest)}}, all as text.
+known_files = {}

@@ -6,6 +6,7 @@ one function computes both.
 """
 
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -14,9 +15,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from .._engine import Network, NormalizedNetwork, PixelNetwork, embed_images, progress_bar
+from .._engine import NormalizedNetwork, PixelNetwork, embed_images, frozen_network, progress_bar
 from ..backbones import backbone_stages
-from ..cache import NETWORKS
 from ..exceptions import ImageReadError
 from ..images import image_problems
 from ._tuned_backbone import ADVICE
@@ -45,15 +45,12 @@ def frozen_part(lower, spec, runtime, n_stages, root):
         return PixelNetwork(spec.preprocessing), (3, size, size)
     with torch.inference_mode():
         shape = tuple(lower(torch.zeros(1, 3, size, size)).shape[1:])
-    network = Network(
-        f"{spec.name} (frozen part)",
-        f"{spec.fingerprint} below {n_stages}",
-        prod(shape),
-        spec.preprocessing,
-        runtime,
-        partial(_Flat, lower),
-        custom_module=spec.module is not None,
-        model_dir=None if root is None else root / NETWORKS,
+    network = replace(
+        frozen_network(spec, runtime, root),
+        name=f"{spec.name} (frozen part)",
+        fingerprint=f"{spec.fingerprint} below {n_stages}",
+        n_features=prod(shape),
+        load=partial(_Flat, lower),
     )
     return network, shape
 

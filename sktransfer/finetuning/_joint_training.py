@@ -2,7 +2,6 @@
 
 import torch
 
-from .._engine import TORCH_DTYPES
 from .._training._net import make_net, train
 from .._training._random import seeded
 from ..backbones import shared_network, split_backbone
@@ -22,7 +21,7 @@ class JointTraining:
     def train(self, data, data_valid, *, seed, runtime, what="fine-tuning", **options):
         """Train on a `FeatureDataset`, and note the number of the epoch whose weights are kept."""
         params = self.params
-        dtype = TORCH_DTYPES[runtime.precision]
+        dtype = getattr(torch, runtime.precision)
         module = TrainedPart(
             self.upper, self.head.net_.module_, self.spec.preprocessing, params.update_batch_norm
         )

@@ -1,11 +1,12 @@
 """The tuned backbone of a fitted classifier."""
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from .._engine import Network, embed_images, progress_bar
+from .._engine import embed_images, frozen_network, progress_bar
 from .._training._weights import load_arrays, to_arrays
 from .._utils._hashing import hash_value
 from .._utils._threads import usable_kernels
@@ -72,14 +73,11 @@ class TunedBackbone:
     def embed(self, images, runtime, n_views, max_pixels, verbose):
         """Return embeddings of checked images as `embed_images` does, with several views."""
         spec = self.spec
-        network = Network(
-            f"{spec.name} (tuned)",
-            f"{spec.fingerprint}|{self._digest}",
-            spec.n_features,
-            spec.preprocessing,
-            runtime,
-            self._network,
-            custom_module=spec.module is not None,
+        network = replace(
+            frozen_network(spec, runtime),
+            name=f"{spec.name} (tuned)",
+            fingerprint=f"{spec.fingerprint}|{self._digest}",
+            load=self._network,
         )
         views = None if n_views == 1 else self.embedder._views(n_views)
         with progress_bar(network.name, len(images), n_views, verbose=verbose) as progress:

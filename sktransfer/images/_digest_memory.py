@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .._utils._fork import fork_safe_lock
 from .._utils._stamps import is_settled, stamp_of
 from .._utils._threads import thread_share
-from ..cache import KNOWN_FILES, Database, Trouble, is_intact, on_clear, warn_once
+from ..cache import KNOWN_FILES, Database, Trouble, is_intact, known_files, warn_once
 from ..exceptions import UnreadableImageError
 from ._containers import image_name
 from ._diagnosis import working_directory
@@ -29,14 +29,7 @@ _SLICE = 10_000
 #: Images that a thread digests at a time: a handover takes as long as digesting a small file.
 _HANDFUL = 16
 
-# {root: {path: (stamp, digest)}}; the roots are text, because pathlib is slow to compare.
-_in_memory = {}
 _lock = fork_safe_lock()
-
-
-@on_clear
-def _forget(root):
-    _in_memory.pop(os.fspath(root), None)
 
 
 def digest_images(images, root=None, *, verbose=False):
@@ -52,7 +45,7 @@ def digest_images(images, root=None, *, verbose=False):
         bar = tqdm(desc="reading", total=len(images), unit="image", delay=2.0, disable=not verbose)
         stack.enter_context(bar)
         if root is not None:
-            known = _in_memory.setdefault(os.fspath(root), {})
+            known = known_files.setdefault(os.fspath(root), {})
             database = Database(root / KNOWN_FILES, {"key": "paths"}, sorted_by_key=True)
             stack.enter_context(database)
         for start in range(0, len(images), _SLICE):

@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 from sktransfer._utils import _stamps
-from sktransfer.cache import _database, clear_cache
+from sktransfer.cache import _database, clear_cache, known_files
 from sktransfer.exceptions import CacheWarning, UnreadableImageError
 from sktransfer.images import _digest_memory, digest_images
 
@@ -64,7 +64,7 @@ def where(request, root):
 
     def prepare():
         if request.param == "disk":
-            _digest_memory._forget(root)
+            known_files.clear()
 
     return prepare
 
@@ -217,7 +217,7 @@ def test_a_damaged_entry_is_not_believed(files, root, reader):
     content = memory_file.read_bytes()
     wanted = digest(files[3].read_bytes())
     memory_file.write_bytes(content.replace(wanted, bytes([wanted[0] ^ 1]) + wanted[1:]))
-    _digest_memory._forget(root)
+    known_files.clear()
     assert digest_images(files, root)[3] == wanted
     assert reader.read[5:] == ["3.jpg"]
 
@@ -241,5 +241,5 @@ def test_memory_is_bounded(files, root, reader, monkeypatch):
     for _ in range(2):
         digests = digest_images(files, root)
         assert digests == [digest(path.read_bytes()) for path in files]
-    assert len(_digest_memory._in_memory[str(root)]) == 2
+    assert len(known_files[str(root)]) == 2
     assert len(reader.read) == 5
