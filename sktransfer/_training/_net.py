@@ -271,28 +271,25 @@ def train(
     net,
     dataset_train,
     dataset_valid,
+    params,
     *,
     epochs,
     rates,
     description,
-    patience=None,
-    scoring="loss",
-    tol=0.0,
     lr_schedule=None,
     lr_schedule_params=None,
     callbacks=None,
     checkpoint=None,
     tasks=None,
-    verbose=0,
 ):
     """Train a net, and return the number of the epoch whose weights it ends with.
 
-    `epochs` is the length of the whole training, also of one that `checkpoint` resumes. `patience`
-    is None without early stopping. `rates` describes the learning rates, for an error, and `tasks`
-    has the arguments of `FitTasks`. The other parameters are those of the estimators.
+    `params` is the estimator, and `epochs` the length of the whole training, also of one that
+    `checkpoint` resumes. `rates` describes the learning rates, for an error, and `tasks` has the
+    arguments of `FitTasks`. The other parameters are those of the estimators.
     """
     check_callbacks(callbacks)
-    monitor = "train_loss" if dataset_valid is None else f"valid_{scoring}"
+    monitor = "train_loss" if dataset_valid is None else f"valid_{params.scoring}"
     schedule = make_schedule(
         lr_schedule,
         lr_schedule_params,
@@ -304,13 +301,13 @@ def train(
     # A scorer records what the schedule and the best epoch watch; the checkpoint saves them all.
     ours = [StopOnDivergence(net.lr, rates)]
     recorded = ("loss",) if net.targets.classes is None else ("loss", "accuracy")
-    if dataset_valid is not None and scoring not in recorded:
-        score = validation_score(scoring, net.targets)
+    if dataset_valid is not None and params.scoring not in recorded:
+        score = validation_score(params.scoring, net.targets)
         ours.append(EpochScoring(score, lower_is_better=False, name=monitor))
     if schedule is not None:
         ours.append(schedule)
     best = None
-    if patience is not None:
+    if params.early_stopping:
         if len(dataset_valid) < FEW_SAMPLES:
             warn_user(
                 f"Early stopping judges by only {len(dataset_valid)} validation samples, so the "
@@ -318,11 +315,11 @@ def train(
                 "y_val=...), raise validation_fraction, or set early_stopping=False.",
                 SmallValidationWarning,
             )
-        best = BestEpoch(monitor, patience, tol)
+        best = BestEpoch(monitor, params.n_iter_no_change, params.tol)
         ours.append(best)
     n_done = 0 if checkpoint is None else checkpoint.n_done
     last = [] if checkpoint is None else [checkpoint]
-    last += [Progress(description, epochs, n_done, verbose)] if verbose else []
+    last += [Progress(description, epochs, n_done, params.verbose)] if params.verbose else []
     last += [FitTasks(*tasks)] if tasks else []
     net.callbacks = [*ours, *(callbacks or []), *last]
     net.initialize_callbacks()

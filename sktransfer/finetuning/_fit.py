@@ -185,7 +185,6 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             training = None  # all images are trained on
     if training is None:
         training = joint_training(
-            patience=params.n_iter_no_change if params.early_stopping else None,
             callbacks=params.callbacks,
             checkpoint=checkpoint,
             tasks=tasks,

@@ -46,15 +46,13 @@ class JointTraining:
                 self.net,
                 data,
                 data_valid,
+                params,
                 epochs=params.max_epochs,
                 rates=f"the learning rates lr={params.lr:g} for the head and "
                 f"{params.lr * params.backbone_lr_factor:g} (lr times backbone_lr_factor="
                 f"{params.backbone_lr_factor:g}) for the backbone",
                 description=f"{self.spec.name}: {what}",
-                scoring=params.scoring,
-                tol=params.tol,
                 lr_schedule="warmup_cosine",
-                verbose=params.verbose,
                 **options,
             )
         self.net.optimizer_.zero_grad()  # or the gradients would live as long as the model

@@ -208,9 +208,6 @@ class BaseHead(ReportsTasks, BaseEstimator):
                 train,
                 valid,
                 epochs=self.max_epochs,
-                patience=self.n_iter_no_change if self.early_stopping else None,
-                scoring=self.scoring,
-                tol=self.tol,
                 lr_schedule=self.lr_schedule,
                 lr_schedule_params=self.lr_schedule_params,
                 tasks=context and (self, context, X, y, fitted),
@@ -414,10 +411,10 @@ class BaseHead(ReportsTasks, BaseEstimator):
                 net,
                 _dataset(train, net),
                 None if valid is None else _dataset(valid, net),
+                self,
                 rates=f"the learning rate lr={self.lr_:g}",
                 description=f"Head of {train.X.shape[1]} features, {len(train.X)} samples",
                 callbacks=self.callbacks,
-                verbose=self.verbose,
                 **params,
             )
         net.module_.eval()

@@ -107,7 +107,8 @@ def trained_net(callbacks, autocast=None, n_epochs=1):
         batch_size=8,
     ).initialize()
     data = EmbeddingDataset(X, y)
-    train(net, data, data, epochs=n_epochs, rates="lr", description="", callbacks=callbacks)
+    params = SimpleNamespace(scoring="loss", early_stopping=False, verbose=0)
+    train(net, data, data, params, epochs=n_epochs, rates="", description="", callbacks=callbacks)
     return net
 
 
