@@ -27,11 +27,8 @@ from ._callbacks import (
     validation_score,
 )
 from ._random import seed_epoch
-from ._samples import Batches, EmbeddingDataset
+from ._samples import PREDICTION_BATCH, Batches, EmbeddingDataset
 from ._schedules import make_schedule
-
-#: Samples in a batch that is only predicted.
-PREDICTION_BATCH = 4096
 
 #: With fewer validation samples, early stopping depends on chance and warns.
 FEW_SAMPLES = 50
@@ -62,16 +59,15 @@ class Net(NeuralNet):
         seed,
         autocast=None,
         start_at_zero=False,
-        valid_batch_size=PREDICTION_BATCH,
         rates=None,
         **kwargs,
     ):
+        kwargs.setdefault("iterator_valid__batch_size", PREDICTION_BATCH)
         super().__init__(
             module,
             iterator_train=Batches,
             iterator_train__shuffle=True,
             iterator_valid=Batches,
-            iterator_valid__batch_size=valid_batch_size,
             train_split=None,
             predict_nonlinearity=targets.probabilities,
             verbose=0,
@@ -79,7 +75,7 @@ class Net(NeuralNet):
             **kwargs,
         )
         self.targets, self.seed, self.autocast, self.rates = targets, seed, autocast, rates
-        self.start_at_zero, self.valid_batch_size = start_at_zero, valid_batch_size
+        self.start_at_zero = start_at_zero
         self.lowest_ = {}  # the best value so far of each column, as a loss
 
     @property

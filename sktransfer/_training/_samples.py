@@ -10,6 +10,9 @@ from torch.utils.data import Dataset
 
 from ._parameters import LARGEST
 
+#: Samples in a batch that is only predicted.
+PREDICTION_BATCH = 4096
+
 #: Rows that are converted to float64 at a time.
 CHUNK = 1024
 

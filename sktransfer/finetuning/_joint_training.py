@@ -39,7 +39,7 @@ class JointTraining:
                 optimizer__weight_decay=params.weight_decay,
                 lr=params.lr,
                 batch_size=params.batch_size,
-                valid_batch_size=64,
+                iterator_valid__batch_size=64,
                 device=runtime.device,
             ).initialize()
             self.best_epoch = train(

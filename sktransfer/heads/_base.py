@@ -22,6 +22,7 @@ from .._training._parameters import (
 )
 from .._training._random import seeded
 from .._training._samples import (
+    PREDICTION_BATCH,
     EmbeddingDataset,
     Samples,
     class_factors,
@@ -50,9 +51,6 @@ from ._modules import ACTIVATIONS
 
 #: Embeddings that take no more than this are moved to the device once, and not batch by batch.
 RESIDENT_BYTES = 2 * 1024**3
-
-#: Samples that are predicted at a time.
-PREDICTION_BATCH = 4096
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
