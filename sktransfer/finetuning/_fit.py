@@ -249,20 +249,11 @@ def _checkpoint_path(params, spec, augmentation, digests, labels, weight, n_trai
     seeds = [own["random_state"], head and head["random_state"]]
     if head is not None:
         head = {name: head[name] for name in sorted(head) if name not in _NOT_IN_CHECKPOINT}
+    seeds = [seed if isinstance(seed, (int, np.integer)) else None for seed in seeds]
+    key = augmentation and augmentation.key
+    data = [spec.fingerprint, digests, labels, weight, n_train]
     try:
-        key = hash_value(
-            [
-                values,
-                head,
-                [seed if isinstance(seed, (int, np.integer)) else None for seed in seeds],
-                None if augmentation is None else augmentation.key,
-                spec.fingerprint,
-                digests,
-                labels,
-                weight,
-                n_train,
-            ]
-        )
+        key = hash_value([values, head, seeds, key, *data])
     except ValueError as error:
         raise ValueError(
             f"A checkpoint is named after everything that a fit depends on, but {error}. Use "

@@ -41,7 +41,7 @@ def test_tensors_have_the_kinds_and_shapes_of_timm(name):
 def test_specification_is_that_of_timm_with_the_weights_of_the_package(name, size):
     spec = resolve_backbone(name)
     assert (spec.name, spec.weights, spec.license) == (name, "packaged", "apache-2.0")
-    assert spec.fingerprint == f"packaged:{name}:sha256={_packaged._WEIGHTS[name][-1]}"
+    assert spec.fingerprint == f"packaged:{name}:sha256={_packaged._DIGESTS[name]}"
     of_timm = resolve_backbone(f"timm:tf_{name}", None)
     assert spec.preprocessing == of_timm.preprocessing
     assert (spec.preprocessing.image_size, spec.n_features) == (size, of_timm.n_features)
