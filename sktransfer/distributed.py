@@ -285,7 +285,7 @@ def _check_room(folder, root, network, n_images, itemsize):
         )
     if root is not None:
         info = cache_info(root)
-        path = EmbeddingCache(root, network.key, 1, description=network.description).path
+        path = EmbeddingCache(root, network.key, 1, network.description).path
         known = sum(file.n_rows or 0 for file in info.backbones if file.path == path)
         n_bytes = sum(file.n_bytes for file in info.backbones)
         n_bytes += max(0, n_images - known) * network.n_features * network.dtype().itemsize

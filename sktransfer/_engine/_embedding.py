@@ -79,13 +79,7 @@ def embed_images(
     rows = np.empty((len(keys), network.n_features), dtype=network.dtype)
     blank = np.nan if rows.dtype.kind == "f" else 0
 
-    with EmbeddingCache(
-        cache,
-        network.key,
-        network.n_features,
-        description=network.description,
-        dtype=network.dtype,
-    ) as kept:
+    with EmbeddingCache(cache, network.key, network.n_features, network.description) as kept:
         missing = defaultdict(list)  # {key: indices of its rows}
         for index in kept.recall(keys, rows):
             if keys[index] is None:

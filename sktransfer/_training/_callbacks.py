@@ -20,9 +20,7 @@ def check_callbacks(callbacks):
     """Refuse what skorch would not call."""
     for given in callbacks or []:
         held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
-        if not isinstance(held, Callback) and not (
-            isinstance(held, type) and issubclass(held, Callback)
-        ):
+        if not issubclass(held if isinstance(held, type) else type(held), Callback):
             raise ValueError(
                 f"callbacks contains {given!r}, which is not a skorch callback. Pass instances of "
                 "skorch.callbacks.Callback, or pairs (name, callback)."

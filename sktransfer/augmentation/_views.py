@@ -1,5 +1,6 @@
 """Views: augmented versions of an image that are the same in every process."""
 
+from contextlib import suppress
 from hashlib import blake2b
 
 import torch
@@ -77,11 +78,9 @@ def check_augmentation(augmentation, images, max_pixels):
 def _try_out(augmentation, images, max_pixels):
     views = Views(augmentation, _N_TRIALS + 1, seed=0)
     for image in images:
-        try:
+        with suppress(UnreadableImageError):
             pixels = decode_image(image, max_pixels)
-        except UnreadableImageError:
-            continue
-        break
+            break
     else:
         return
     for number in range(1, len(views)):

@@ -27,16 +27,15 @@ _RESERVE_BYTES, _RESERVE_FRACTION = 10**9, 0.05
 
 
 class EmbeddingCache(AbstractContextManager):
-    """Rows by key, in memory and in one file on disk: a context manager for one call.
+    """Rows of float32 by key, in memory and in one file on disk: a context manager for one call.
 
     If the disk fails, one warning is emitted, and this call continues without the disk. A ``root``
     of None caches nothing, not even in memory. ``key`` is everything that a row depends on besides
     its own key; `clear_cache` finds the file by the first word of ``description``.
     """
 
-    def __init__(self, root, key, n_features, *, description, dtype=np.float32):
-        self.n_features, self.dtype = n_features, np.dtype(dtype)
-        self.root, self.path = root, None
+    def __init__(self, root, key, n_features, description):
+        self.root, self.path, self.n_features = root, None, n_features
         self.readable = self.writable = root is not None
         if root is None:
             return
@@ -65,16 +64,16 @@ class EmbeddingCache(AbstractContextManager):
         if not self.readable:
             return
         warn_if_exposed(self.root)
-        keys, n_bytes = dict.fromkeys(keys), self.n_features * self.dtype.itemsize
+        keys, n_bytes = dict.fromkeys(keys), 4 * self.n_features
         try:
             for found in self._chunks(keys):
-                good = {row[0]: row[1] for row in found if is_intact(*row)}
-                good = {key: row for key, row in good.items() if len(row) == n_bytes}
+                good = [row for row in found if is_intact(*row) and len(row[1]) == n_bytes]
+                good = {row[0]: row[1] for row in good}
                 if n_damaged := len(found) - len(good):
                     detail = f"{n_damaged} rows have wrong checksums; they are computed again"
                     warn_once(self.path, Trouble("unusable", detail))
                 if good:
-                    rows = np.frombuffer(b"".join(good.values()), self.dtype)
+                    rows = np.frombuffer(b"".join(good.values()), np.float32)
                     rows = rows.reshape(-1, self.n_features)
                     memory.put_many(self.path, good, rows, len(keys))
                     memory.count(self.path, hits=len(rows))
@@ -149,7 +148,7 @@ def copy_rows(file, root):
     with Database(file) as source:
         meta = dict(source.read("SELECT name, value FROM meta"))
         with EmbeddingCache(
-            root, meta["key"], int(meta["n_features"]), description=meta["description"]
+            root, meta["key"], int(meta["n_features"]), meta["description"]
         ) as target:
             sql = "SELECT * FROM rows WHERE digest > ? ORDER BY digest LIMIT ?"
             while found := source.read(sql, (last, CHUNK)):

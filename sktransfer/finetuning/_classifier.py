@@ -25,7 +25,7 @@ from .._utils._typing import ArrayLike, FilePath, Images, Seed
 from ..embedder import ImageEmbedder
 from ..heads import HeadClassifier
 from ..images import MAX_PIXELS, check_images
-from ._fit import SHARED, embedding_precision, fit_classifier
+from ._fit import SHARED, fit_classifier
 from ._tuned_backbone import ADVICE
 
 
@@ -391,7 +391,7 @@ class FineTuneClassifier(
         # hundred images: OpenVINO runs it only if it is asked for by name.
         runtime = resolve_runtime(
             self.device,
-            embedding_precision(self.precision),
+            self.precision.replace("auto", "float32"),
             "torch" if self.engine == "auto" else self.engine,
         )
         images = check_images(X)

@@ -44,11 +44,6 @@ _NOT_IN_CHECKPOINT = {
 }
 
 
-def embedding_precision(precision):
-    """Return the precision of embeddings, frozen or tuned."""
-    return "float32" if precision == "auto" else precision
-
-
 @usable_kernels()
 def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """Fit, and return what the estimator keeps, by name of the attribute without underscore.
@@ -57,7 +52,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     """
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
-    precision = embedding_precision(params.precision)
+    precision = params.precision.replace("auto", "float32")
     embedder = ImageEmbedder(
         **{name: getattr(params, name) for name in SHARED},
         device=params.device,
