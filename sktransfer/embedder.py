@@ -21,13 +21,7 @@ from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._utils._tasks import ReportsTasks
 from ._utils._typing import FilePath, Images, Seed
 from ._utils._warnings import warn_user
-from .backbones import (
-    MAX_IMAGE_SIZE,
-    load_backbone,
-    resolve_backbone,
-    same_weights,
-    warn_if_random,
-)
+from .backbones import MAX_IMAGE_SIZE, load_backbone, resolve_backbone, same_weights, warn_if_random
 from .cache import resolve_cache_root
 from .exceptions import FingerprintMismatchError, ImageReadError, ImageReadWarning
 from .images import MAX_PIXELS, check_images, image_problems

@@ -52,15 +52,7 @@ class Net(NeuralNet):
     """
 
     def __init__(
-        self,
-        module,
-        *,
-        targets,
-        seed,
-        autocast=None,
-        start_at_zero=False,
-        rates=None,
-        **kwargs,
+        self, module, *, targets, seed, autocast=None, start_at_zero=False, rates=None, **kwargs
     ):
         kwargs.setdefault("iterator_valid__batch_size", PREDICTION_BATCH)
         super().__init__(

@@ -100,11 +100,7 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
 
 
 #: Modules for what a network computes between its submodules.
-_STEPS = {
-    "|flatten": nn.Flatten,
-    "|pool": lambda: nn.AdaptiveAvgPool2d(1),
-    "|relu": nn.ReLU,
-}
+_STEPS = {"|flatten": nn.Flatten, "|pool": lambda: nn.AdaptiveAvgPool2d(1), "|relu": nn.ReLU}
 
 #: Steps of networks that are a sequence. ``a`` is a submodule and ``a+b`` several in one step;
 #: ``a.*`` are the submodules of a container, and ``a/*`` the same, joined up to each pooling.

@@ -12,14 +12,7 @@ from .._utils._sizes import size_text
 from ._claims import StripeLocks, claims
 from ._database import CHUNK, Database, is_intact
 from ._failures import Trouble, trouble_from, warn_once
-from ._location import (
-    EMBEDDINGS,
-    LOCKS,
-    cache_limit,
-    file_size,
-    make_private,
-    warn_if_exposed,
-)
+from ._location import EMBEDDINGS, LOCKS, cache_limit, file_size, make_private, warn_if_exposed
 from ._memory import memory
 
 #: Bytes to leave free on a disk, or this fraction of a small one.

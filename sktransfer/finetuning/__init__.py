@@ -2,6 +2,4 @@
 
 from ._classifier import FineTuneClassifier
 
-__all__ = [
-    "FineTuneClassifier",
-]
+__all__ = ["FineTuneClassifier"]

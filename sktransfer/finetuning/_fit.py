@@ -179,11 +179,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         if fraction > 0:
             training = None  # all images are trained on
     if training is None:
-        training = joint_training(
-            callbacks=params.callbacks,
-            checkpoint=checkpoint,
-            tasks=tasks,
-        )
+        training = joint_training(callbacks=params.callbacks, checkpoint=checkpoint, tasks=tasks)
     if fraction == "auto":
         right = right_of_each(training, data_valid, codes[valid])
         fraction, scores = choose_fraction(right, weight[valid], n_errors=0)

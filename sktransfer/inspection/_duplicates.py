@@ -23,11 +23,7 @@ _N_NEIGHBORS = 10
 
 @checked(threshold=[Interval(Real, 0, 1e30, closed="both")])
 def find_duplicates(
-    X: Images,
-    *,
-    splits: ArrayLike | None = None,
-    embedder: Any = None,
-    threshold: float = 0.4,
+    X: Images, *, splits: ArrayLike | None = None, embedder: Any = None, threshold: float = 0.4
 ) -> Bunch:
     """Find images that occur more than once, and pairs that leak from one split to another.
 

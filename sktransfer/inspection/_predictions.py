@@ -42,11 +42,7 @@ class PredictionGridDisplay(ImageGridDisplay):
     @classmethod
     @checked(estimator=[HasMethods("predict")])
     def from_estimator(
-        cls,
-        estimator: Any,
-        X: Images,
-        y: ArrayLike | None = None,
-        **options: Any,
+        cls, estimator: Any, X: Images, y: ArrayLike | None = None, **options: Any
     ) -> PredictionGridDisplay:
         """Predict the classes of images and draw them.
 
