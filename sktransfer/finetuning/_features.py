@@ -58,28 +58,16 @@ def frozen_part(lower, spec, runtime, n_stages, root):
 class FeatureDataset(Dataset):
     """Outputs of the frozen part for views of images, one random view of each image per epoch.
 
-    With ``new_views`` each epoch makes a new view of each image. Otherwise the outputs are kept in
-    ``rows`` (n_samples, n_views, n_features), if ``memory_limit`` bytes are enough for those of all
-    views; ``n_bytes`` is what they take.
+    `params` is the estimator. With ``new_views`` each epoch makes a new view of each image.
+    Otherwise the outputs are kept in ``rows`` (n_samples, n_views, n_features), if ``room``, a
+    number of bytes, is enough for those of all views; ``n_bytes`` is what they take.
     """
 
     def __init__(
-        self,
-        images,
-        digests,
-        network,
-        shape,
-        y,
-        *,
-        views=None,
-        new_views=False,
-        memory_limit=0,
-        device="cpu",
-        max_pixels,
-        verbose=0,
+        self, params, network, shape, images, digests, y, device, room, views=None, new_views=False
     ):
         self.images, self.digests, self.network, self.shape = images, digests, network, shape
-        self.views, self.new_views, self.max_pixels = views, new_views, max_pixels
+        self.views, self.new_views, self.max_pixels = views, new_views, params.max_pixels
         self.y, self.weight = torch.from_numpy(y), None
         self.device = torch.device("cpu")  # of the positions
         self.positions = torch.arange(len(images))
@@ -87,10 +75,10 @@ class FeatureDataset(Dataset):
         n_views = 1 if views is None else len(views)
         n_bytes = len(images) * n_views * network.n_features * np.dtype(network.dtype).itemsize
         self.rows, self.n_bytes = None, 0
-        if new_views or n_bytes > memory_limit:
+        if new_views or n_bytes > room:
             return
         self.n_bytes = n_bytes
-        with progress_bar(network.name, len(images), n_views, verbose=verbose) as progress:
+        with progress_bar(network.name, len(images), n_views, verbose=params.verbose) as progress:
             rows = self._embed(range(len(images)), progress=progress)
         self.rows = torch.from_numpy(rows if views is not None else rows[:, None])
         on_gpu = torch.device(device).type == "cuda"

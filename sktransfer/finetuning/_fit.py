@@ -116,18 +116,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     runtime = resolve_runtime(device, precision, "torch")  # of the training
 
     def dataset(indices, room, **views):
-        return FeatureDataset(
-            [images[index] for index in indices],
-            [digests[index] for index in indices],
-            network,
-            shape,
-            codes[indices],
-            memory_limit=room,
-            device=runtime.device,
-            max_pixels=params.max_pixels,
-            verbose=params.verbose,
-            **views,
-        )
+        some = [images[index] for index in indices], [digests[index] for index in indices]
+        y = codes[indices]
+        return FeatureDataset(params, network, shape, *some, y, runtime.device, room, **views)
 
     views, n_views = {}, params.n_views
     if augmentation is not None:
