@@ -397,13 +397,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         return self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
 
     def _runtime(self, spec):
-        return resolve_runtime(
-            self.device,
-            self.precision,
-            self.engine,
-            batch_size=self.batch_size,
-            custom_module=spec.module is not None,
-        )
+        return resolve_runtime(self.device, self.precision, self.engine, spec, self.batch_size)
 
     def _fitted_spec(self):
         check_is_fitted(self)

@@ -40,13 +40,14 @@ class Runtime:
         return f"{self.engine}|{self.device.split(':')[0]}|{self.precision}|rows={self.rows}"
 
 
-def resolve_runtime(device, precision, engine, *, batch_size=None, custom_module=False):
+def resolve_runtime(device, precision, engine, spec=None, batch_size=None):
     """Return the `Runtime` for parameters of `ImageEmbedder`, or say what the machine lacks."""
     device = resolve_device(device)
     on_cpu = device == "cpu"
     if engine == "auto":
         # A user's module may do anything in `forward`; only torch is certain to run it unchanged.
-        engine = "openvino" if on_cpu and not custom_module and has_openvino() else "torch"
+        custom = spec is not None and spec.module is not None
+        engine = "openvino" if on_cpu and not custom and has_openvino() else "torch"
     if engine == "openvino" and not on_cpu:
         raise ValueError(
             f'engine="openvino" runs on the CPU, and device is {device!r}. '

@@ -42,14 +42,8 @@ def resolve(name, weights, image_size, pooling):
         check_smallest(name, image_size, _SMALLEST)
         preprocessing = preprocessing.for_size(image_size)
     label = "bundled" if weights == "DEFAULT" else weights and str(weights)
-    return BackboneSpec(
-        name,
-        label,
-        "",
-        _WIDTHS[name],
-        preprocessing,
-        license=license(name) if label == "bundled" else None,
-    )
+    terms = license(name) if label == "bundled" else None
+    return BackboneSpec(name, label, "", _WIDTHS[name], preprocessing, license=terms)
 
 
 def fingerprint(spec):
@@ -81,12 +75,9 @@ def _preprocessing(name, file):
     try:
         given = {name: header[name] for name in ("mean", "std") if name in header}
         channels = {n: tuple(map(float, re.findall(r"[-+.\deE]+", v))) for n, v in given.items()}
-        return Preprocessing(
-            int(header["image_size"]),
-            int(header["resize_size"]) if header.get("resize_size") else None,
-            header.get("interpolation", "bilinear"),
-            **channels,
-        )
+        resize_size = int(header["resize_size"]) if header.get("resize_size") else None
+        interpolation = header.get("interpolation", "bilinear")
+        return Preprocessing(int(header["image_size"]), resize_size, interpolation, **channels)
     except ValueError as error:
         raise WeightsError(
             f"The header of {str(file)!r} describes no valid preprocessing: {error} The header is "

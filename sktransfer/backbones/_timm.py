@@ -38,10 +38,7 @@ def matches(backbone):
 
 
 def license(name):
-    return _license(_configuration(name.removeprefix(PREFIX)))
-
-
-def _license(configuration):
+    configuration = _configuration(name.removeprefix(PREFIX))
     return configuration.license if configuration.has_weights else None
 
 
@@ -53,15 +50,9 @@ def resolve(name, weights, image_size, pooling):
     preprocessing = _preprocessing(architecture, image_size)
     n_features, pooling = _probe(architecture, preprocessing.image_size, pooling)
     official = isinstance(weights, str)
-    return BackboneSpec(
-        PREFIX + architecture,
-        "pretrained" if official else weights and str(weights),
-        "",
-        n_features,
-        preprocessing,
-        pooling=pooling,
-        license=_license(_configuration(architecture)) if official else None,
-    )
+    name, label = PREFIX + architecture, "pretrained" if official else weights and str(weights)
+    terms = license(architecture) if official else None
+    return BackboneSpec(name, label, "", n_features, preprocessing, pooling=pooling, license=terms)
 
 
 def fingerprint(spec):
@@ -241,11 +232,7 @@ def _preprocessing(architecture, image_size):
     size = height if image_size is None else int(image_size)
     if configuration.min_input_size:
         check_smallest(PREFIX + architecture, size, max(configuration.min_input_size[1:]))
-    squash = data["crop_mode"] == "squash"
-    return Preprocessing(
-        size,
-        None if squash else math.floor(size / data["crop_pct"]),  # as timm's transforms compute it
-        data["interpolation"],
-        tuple(data["mean"]),
-        tuple(data["std"]),
-    )
+    resize_size, channels = None, (tuple(data["mean"]), tuple(data["std"]))
+    if data["crop_mode"] == "center":
+        resize_size = math.floor(size / data["crop_pct"])  # as timm's transforms compute it
+    return Preprocessing(size, resize_size, data["interpolation"], *channels)

@@ -54,13 +54,9 @@ def resolve(name, weights, image_size, pooling):
     official = isinstance(weights, str)
     member = _member(name, weights if official else "DEFAULT")
     preset = member.transforms()
-    preprocessing = Preprocessing(
-        preset.crop_size[0],
-        preset.resize_size[0],
-        preset.interpolation.value,
-        tuple(preset.mean),
-        tuple(preset.std),
-    )
+    size, resize_size = preset.crop_size[0], preset.resize_size[0]
+    channels = tuple(preset.mean), tuple(preset.std)
+    preprocessing = Preprocessing(size, resize_size, preset.interpolation.value, *channels)
     if image_size is not None and image_size != preprocessing.image_size:
         if name == "maxvit_t":
             raise ValueError(
@@ -74,15 +70,10 @@ def resolve(name, weights, image_size, pooling):
         preprocessing = preprocessing.for_size(image_size)
     if name not in _PATCHES:
         pooling = "auto"
-    return BackboneSpec(
-        name,
-        member.name if official else weights and str(weights),
-        "",
-        WIDTHS[name] * (2 if pooling == "cls+mean" else 1),
-        preprocessing,
-        pooling=pooling,
-        license=_license(member) if official else None,
-    )
+    label = member.name if official else weights and str(weights)
+    width = WIDTHS[name] * (2 if pooling == "cls+mean" else 1)
+    terms = _license(member) if official else None
+    return BackboneSpec(name, label, "", width, preprocessing, pooling=pooling, license=terms)
 
 
 def fingerprint(spec):

@@ -108,10 +108,10 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         parts = split_groups(groups, strata, params.validation_fraction, seed)
         train, valid = (train[part] for part in parts)
 
-    device, custom = resolve_device(params.device), spec.module is not None
+    device = resolve_device(params.device)
     if params.precision == "auto" and device.startswith("cuda"):
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    runtime = resolve_runtime(device, precision, params.engine, custom_module=custom)
+    runtime = resolve_runtime(device, precision, params.engine, spec)
     network, shape = frozen_part(lower, spec, runtime, n_stages, root)
     runtime = resolve_runtime(device, precision, "torch")  # of the training
 
