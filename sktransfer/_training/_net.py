@@ -278,14 +278,8 @@ def train(
     """
     check_callbacks(callbacks)
     monitor = "train_loss" if dataset_valid is None else f"valid_{params.scoring}"
-    schedule = make_schedule(
-        lr_schedule,
-        lr_schedule_params,
-        lr=net.lr,
-        epochs=epochs,
-        batches_per_epoch=len(net.get_iterator(dataset_train, training=True)),
-        monitor=monitor,
-    )
+    n_batches = len(net.get_iterator(dataset_train, training=True))
+    schedule = make_schedule(lr_schedule, lr_schedule_params, net.lr, epochs, n_batches, monitor)
     # A scorer records what the schedule and the best epoch watch; the checkpoint saves them all.
     ours = [StopOnDivergence(net.lr, rates)]
     recorded = ("loss",) if net.targets.classes is None else ("loss", "accuracy")

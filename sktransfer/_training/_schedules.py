@@ -15,7 +15,7 @@ WARM_UP = 0.1
 _SKORCH = {"step_every", "monitor", "event_name"}
 
 
-def make_schedule(schedule, params, *, lr, epochs, batches_per_epoch, monitor):
+def make_schedule(schedule, params, lr, epochs, batches_per_epoch, monitor):
     """Return the callback for a schedule given by name or as a torch class, or None for None."""
     if schedule is None:
         if params:

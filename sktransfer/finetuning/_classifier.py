@@ -387,14 +387,10 @@ class FineTuneClassifier(
         self._validate_params()  # some may be changed after `fit`
         if self.backbone_ is None:
             return self.embedder_._embedded(X, n_views, ADVICE)
+        precision, images = self.precision.replace("auto", "float32"), check_images(X)
         # Converting a network that serves a single estimator takes longer than it saves on a few
         # hundred images: OpenVINO runs it only if it is asked for by name.
-        runtime = resolve_runtime(
-            self.device,
-            self.precision.replace("auto", "float32"),
-            "torch" if self.engine == "auto" else self.engine,
-        )
-        images = check_images(X)
+        runtime = resolve_runtime(self.device, precision, self.engine.replace("auto", "torch"))
         return self.backbone_.embed(images, runtime, n_views, self.max_pixels, self.verbose)
 
 

@@ -25,7 +25,7 @@ from ._tuned_backbone import ADVICE, TunedBackbone
 
 #: Parameters that mean the same in `ImageEmbedder`.
 SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
-SHARED += ("engine", "cache", "max_pixels")
+SHARED += ("engine", "cache", "max_pixels", "device", "verbose")
 
 #: Parameters that change nothing about the result, or are in the name of a checkpoint already.
 _NOT_IN_CHECKPOINT = {
@@ -53,13 +53,8 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     limit = params.memory_limit
     limit = parse_size(limit) if isinstance(limit, str) else limit
     precision = params.precision.replace("auto", "float32")
-    embedder = ImageEmbedder(
-        **{name: getattr(params, name) for name in SHARED},
-        device=params.device,
-        precision=precision,
-        random_state=seed,
-        verbose=params.verbose,
-    )
+    shared = {name: getattr(params, name) for name in SHARED}
+    embedder = ImageEmbedder(**shared, precision=precision, random_state=seed)
     spec = resolve_spec(embedder)
     n_stages, lower = params.trainable_stages, None
     if n_stages != 0:

@@ -408,7 +408,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
             self.best_epoch_ = train_net(
                 net,
                 _dataset(train, net),
-                None if valid is None else _dataset(valid, net),
+                valid and _dataset(valid, net),
                 self,
                 rates=f"the learning rate lr={self.lr_:g}",
                 description=f"Head of {train.X.shape[1]} features, {len(train.X)} samples",
