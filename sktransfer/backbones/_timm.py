@@ -5,6 +5,7 @@ import importlib.util
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,11 @@ def _location(architecture):
     if not repository:
         return configuration.url
     hub = import_optional("huggingface_hub", "timm", "timm")
-    try:
-        commit = Path(hub.snapshot_download(repository, local_files_only=True)).name
-    except Exception:  # the client of the hub raises many unrelated kinds
-        try:
-            commit = hub.model_info(repository, timeout=5).sha
-        except Exception:
-            return repository
-    return f"{repository}@{commit}"
+    with suppress(Exception):  # the client of the hub raises many unrelated kinds
+        return f"{repository}@{Path(hub.snapshot_download(repository, local_files_only=True)).name}"
+    with suppress(Exception):
+        return f"{repository}@{hub.model_info(repository, timeout=5).sha}"
+    return repository
 
 
 def load(spec):
@@ -156,12 +154,10 @@ def _rename(network, state):
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     own = network.state_dict()
     fits = all(key in state and state[key].shape == own[key].shape for key in own)
-    if convert is None or fits:
-        return state
-    try:
-        return convert(state, network)
-    except Exception:  # it has another layout, and the check that follows says which
-        return state
+    if convert is not None and not fits:
+        with suppress(Exception):  # it has another layout, and the check that follows says which
+            return convert(state, network)
+    return state
 
 
 def _timm():

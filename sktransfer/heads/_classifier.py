@@ -200,17 +200,14 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
             If a parameter needs all samples at once, or ``y`` has an unknown class.
         """
         known = None if classes is None else np.unique(clean_labels(classes, "classes"))
-        if known is not None and not len(known):
-            raise ValueError("classes is empty. Pass every class that any call will see.")
-        if (
-            known is not None
-            and self.__sklearn_is_fitted__()
-            and not np.array_equal(known, self.classes_)
-        ):
-            raise ValueError(
-                f"classes={known.tolist()} differ from those of the first call: "
-                f"{self.classes_.tolist()}."
-            )
+        if known is not None:
+            if not len(known):
+                raise ValueError("classes is empty. Pass every class that any call will see.")
+            if self.__sklearn_is_fitted__() and not np.array_equal(known, self.classes_):
+                raise ValueError(
+                    f"classes={known.tolist()} differ from those of the first call: "
+                    f"{self.classes_.tolist()}."
+                )
 
         def learn(y, weight):
             if y.ndim == 2:
