@@ -19,17 +19,22 @@ from sktransfer.estimator_checks import check_image_estimator
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {"image_size": 32, "engine": "torch"}
+HEAD = HeadClassifier(max_epochs=2)
 ESTIMATORS = {
     "embedder": ImageEmbedder(**SMALL),
     "NaN": ImageEmbedder(**SMALL, on_error="nan"),
     "views": ImageEmbedder(**SMALL, augmentation="flip", n_views=3, n_test_views=2),
     "pipeline": make_transfer_pipeline(head=HeadClassifier(8, max_epochs=2), **SMALL),
     "NaN in a pipeline": make_transfer_pipeline(head=LogisticRegression(), on_error="nan", **SMALL),
-    "views in a pipeline": make_transfer_pipeline(augmentation="flip", n_views=2, **SMALL),
+    "views in a pipeline": make_transfer_pipeline(
+        head=HEAD, augmentation="flip", n_views=2, **SMALL
+    ),
     "regression": make_transfer_pipeline(head=HeadRegressor(max_epochs=2), **SMALL),
-    "stack": make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
-    "tuned": FineTuneClassifier(trainable_stages=1, tuned_fraction=1, max_epochs=1, **SMALL),
-    "not tuned": FineTuneClassifier(trainable_stages=0, **SMALL),
+    "stack": make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], HEAD, cv=2, **SMALL),
+    "tuned": FineTuneClassifier(
+        head=HEAD, trainable_stages=1, tuned_fraction=1, max_epochs=1, **SMALL
+    ),
+    "not tuned": FineTuneClassifier(head=HEAD, trainable_stages=0, **SMALL),
 }
 
 
