@@ -307,6 +307,4 @@ def train(
     net.initialize_callbacks()
     net.partial_fit((dataset_train, dataset_valid), epochs=epochs - n_done)
     done = net.history[-1]["epoch"] if net.history else 0
-    if net.interrupted_:
-        warn_user(f"Training interrupted by the user after {done} of {epochs} epochs.", UserWarning)
     return done if best is None or not done else best.state_["epoch"]

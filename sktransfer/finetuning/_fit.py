@@ -13,6 +13,7 @@ from .._utils._devices import resolve_device
 from .._utils._hashing import hash_value
 from .._utils._sizes import parse_size
 from .._utils._threads import usable_kernels
+from .._utils._warnings import warn_user
 from ..augmentation import Views, check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, shared_network, split_backbone
 from ..cache import resolve_cache_root
@@ -131,8 +132,6 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
         chosen = train[part]
         smoothing = {"label_smoothing": params.label_smoothing}
         head = _fit_head(params, rows, y, weight, chosen, held_out, head_seed, **smoothing)
-        if head.net_.interrupted_:
-            raise KeyboardInterrupt
         weights = weight
         if head.class_weight is not None:
             given = head.class_weight, targets.classes, codes[chosen], weight[chosen]
@@ -169,9 +168,15 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     if fraction == "auto":
         right = right_of_each(training, data_valid, codes[valid])
         fraction, scores = choose_fraction(right, weight[valid], n_errors=0)
-    if training.net.interrupted_ and training.best_epoch == 0:
-        fraction = 0.0  # no epoch came to its end
-    if checkpoint and not training.net.interrupted_:
+    if training.net.interrupted_:
+        warn_user(
+            "Training interrupted by the user. The model has the weights of epoch "
+            f"{training.best_epoch} of {params.max_epochs}.",
+            UserWarning,
+        )
+        if training.best_epoch == 0:
+            fraction = 0.0  # no epoch came to its end
+    elif checkpoint:
         for path in filter(None, trial_paths):
             path.unlink(missing_ok=True)
     fitted |= {

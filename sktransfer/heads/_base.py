@@ -416,6 +416,8 @@ class BaseHead(ReportsTasks, BaseEstimator):
                 **params,
             )
         net.module_.eval()
+        if net.interrupted_:
+            raise KeyboardInterrupt
         if not self.__sklearn_is_fitted__():
             self.history_ = []
         self.history_ += net.rows(len(self.history_))  # copying all would slow down partial_fit

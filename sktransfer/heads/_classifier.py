@@ -138,7 +138,7 @@ class HeadClassifier(PredictsByLogits, ClassifierMixin, BaseHead):
     -----
     Only the ratios of weights matter. The validation loss is weighted like the training loss, by
     ``class_weight`` too; scorers count samples. A head that was trained on a GPU predicts on a
-    machine without one. Ctrl-C ends training and keeps what has been learned.
+    machine without one.
 
     References
     ----------

@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from sklearn.model_selection import GroupKFold, PredefinedSplit
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sktransfer.heads import HeadClassifier
@@ -336,17 +337,25 @@ def test_callbacks_of_skorch(blobs):
     assert 0 < head.history_[-1]["train_f1"] <= 1
 
 
-def test_ctrl_c_keeps_what_was_learned(blobs):
+def test_ctrl_c_ends_a_fit_and_a_search(blobs):
     class CtrlC(Callback):
         def on_batch_end(self, net, **kwargs):
             if len(net.history) == 3:
                 raise KeyboardInterrupt
 
-    head = HeadClassifier(max_epochs=5, callbacks=[CtrlC()], random_state=0)
-    with pytest.warns(UserWarning, match="interrupted by the user after 2 of 5 epochs"):
+    head = HeadClassifier(max_epochs=5, callbacks=[CtrlC()], dropout=0.5, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(head, {"lr": [0.1]}, error_score=0.0).fit(*blobs)
+    for _ in range(2):
+        head.partial_fit(*blobs, classes=np.unique(blobs[1]))
+    with pytest.raises(KeyboardInterrupt):
+        head.partial_fit(*blobs)
+    assert head.n_epochs_ == 2
+    np.testing.assert_array_equal(head.predict(blobs[0]), head.predict(blobs[0]))
+    with pytest.raises(KeyboardInterrupt):
         head.fit(*blobs)
-    assert head.n_epochs_ == head.best_epoch_ == 2
-    assert head.predict(blobs[0]).shape == (300,)
+    with pytest.raises(NotFittedError):
+        head.predict(blobs[0])
 
 
 # Batches
