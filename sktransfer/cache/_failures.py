@@ -7,6 +7,7 @@ one `CacheWarning` per cache, cause and process.
 import errno
 import os
 import sqlite3
+from pathlib import Path
 
 from .._utils._fork import fork_safe_lock
 from .._utils._warnings import warn_user
@@ -19,7 +20,8 @@ _TEXTS = {
     "full": (
         "has no room for more embeddings",
         "Free disk space, raise the limit with the environment variable SKTRANSFER_CACHE_LIMIT "
-        f'(for example "200GB"), delete embeddings with sktransfer.clear_cache(), or {_ELSEWHERE}',
+        '(for example "200GB"), delete embeddings with sktransfer.clear_cache(cache={root!r}), or '
+        f"{_ELSEWHERE}",
     ),
     "read-only": (
         "cannot be written; embeddings in it are still read",
@@ -31,8 +33,11 @@ _TEXTS = {
     ),
     "unusable": (
         "cannot be used",
-        "Check the path and the disk. If the cache is damaged, delete it with "
-        f"sktransfer.clear_cache(); otherwise {_ELSEWHERE}",
+        f"Check the path and the disk, or {_ELSEWHERE}",
+    ),
+    "damaged": (
+        "cannot be used",
+        f"Delete it with sktransfer.clear_cache(cache={{root!r}}), or {_ELSEWHERE}",
     ),
 }
 
@@ -53,7 +58,7 @@ _lock = fork_safe_lock()
 
 
 class Trouble(Exception):
-    """A cache failed: ``cause`` is one of the four above, ``detail`` what exactly happened."""
+    """A cache failed: ``cause`` is one of the above, ``detail`` what exactly happened."""
 
     def __init__(self, cause, detail):
         super().__init__(cause, detail)
@@ -69,7 +74,7 @@ def trouble_from(error, path):
     # The first byte of SQLite's extended codes is the kind of error.
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Trouble("unusable", f"it is damaged: {error}")
+        return Trouble("damaged", f"it is damaged: {error}")
     if code == sqlite3.SQLITE_CANTOPEN:
         effective = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
         if not os.path.lexists(path.parent):
@@ -90,9 +95,12 @@ def warn_once(path, trouble):
             return
         _warned.add((path, trouble.cause))
     happened, advice = _TEXTS[trouble.cause]
+    folder = Path(path).parent
+    root = folder if os.path.basename(path) == "paths.sqlite" else folder.parent
     warn_user(
         f"The cache {path} {happened} ({trouble.detail}). Results are correct; embeddings that "
-        f"are not in the cache are computed again next time.\nHint: {advice}.",
+        f"are not in the cache are computed again next time.\n"
+        f"Hint: {advice.format(root=str(root))}.",
         CacheWarning,
     )
 

@@ -228,6 +228,7 @@ def test_a_broken_memory_costs_one_warning(files, root, reader):
     with pytest.warns(CacheWarning, match="paths.sqlite cannot be used .it is damaged") as caught:
         digests = digest_images(files, root)
     assert len(caught) == 1
+    assert f"clear_cache(cache={str(root)!r})" in str(caught[0].message)
     assert digests == [digest(path.read_bytes()) for path in files]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
