@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
+from ._utils._files import printable
 from ._utils._optional import import_optional
 from ._utils._sizes import size_text
 from ._utils._sklearn import Interval, StrOptions, checked
@@ -255,8 +256,7 @@ def _strings(texts):
     """Return texts or None as an Arrow array; file names may contain anything."""
     import pyarrow as pa
 
-    encoded = [text and text.encode("utf-8", "backslashreplace").decode() for text in texts]
-    return pa.array(encoded, pa.string())
+    return pa.array(map(printable, texts), pa.string())
 
 
 def _written_errors(file, table):

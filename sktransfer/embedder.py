@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import augmentation as views
 from ._engine import embed_images, frozen_network, progress_bar, resolve_runtime
+from ._utils._files import printable
 from ._utils._fork import IMPORTING
 from ._utils._parameters import MAX_VIEWS, HoldsModules
 from ._utils._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -444,7 +445,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         index, path, reason = self.errors_[0]
         warn_user(
             f"{len(self.errors_)} of {len(images)} images could not be read and their rows are "
-            f"NaN; the first is [{index}] {path or '(given in memory)'}: {reason}. "
+            f"NaN; the first is [{index}] {printable(path) or '(given in memory)'}: {reason}. "
             "`errors_` lists them all.",
             ImageReadWarning,
         )

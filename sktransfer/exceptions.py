@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ._utils._files import printable
+
 __all__ = [
     "CacheWarning",
     "FingerprintMismatchError",
@@ -67,7 +69,7 @@ class ImageReadError(SktransferError, ValueError):
     def __str__(self):
         lines = [f"{len(self.errors)} image(s) could not be read:"]
         for index, path, reason in self.errors[: self.LISTED]:
-            lines.append(f"  [{index}] {path or '(given in memory)'}: {reason}")
+            lines.append(f"  [{index}] {printable(path) or '(given in memory)'}: {reason}")
         if (n_others := len(self.errors) - self.LISTED) > 0:
             lines.append(f"  ... and {n_others} more in the `errors` attribute")
         return "\n".join([*lines, f"Hint: {self.advice}"])

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and names of files as text."""
 
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,3 +20,9 @@ def replacing(path):
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def printable(name):
+    r"""Return a name or None with escapes such as ``\n`` for what cannot be printed or encoded."""
+    escape = lambda match: ascii(match[0])[1:-1]  # noqa: E731
+    return name and re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", escape, name)

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from .._utils._files import printable
 from .._utils._optional import import_optional
 from .._utils._sklearn import Interval, checked
 from .._utils._typing import ArrayLike, Images
@@ -100,7 +101,7 @@ def find_duplicates(
         near = pandas.DataFrame({**near, "exact": False}).drop_duplicates(["first", "second"])
         table = pandas.concat([table, near]).sort_values("distance", kind="stable")
     table = table.reset_index(drop=True)
-    paths = np.array([image_name(image) for image in images], dtype=object)
+    paths = np.array([printable(image_name(image)) for image in images], dtype=object)
     pairs = table[["first", "second"]].to_numpy().T
     table["first_path"], table["second_path"] = paths[pairs]
     if splits is not None:

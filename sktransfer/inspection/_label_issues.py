@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_consistent_length
 
+from .._utils._files import printable
 from .._utils._optional import import_optional
 from .._utils._typing import ArrayLike, Images
 from ..images import check_images, image_name
@@ -80,7 +81,7 @@ def find_label_issues(
     typical = outlier.OutOfDistribution().fit_score(features=embed(embedder, X), verbose=False)
     table = pandas.DataFrame(
         {
-            "path": [image_name(image) for image in images],
+            "path": [printable(image_name(image)) for image in images],
             "label": encoder.classes_[labels],
             "suggested": encoder.classes_[probabilities.argmax(axis=1)],
             "quality": rank.get_label_quality_scores(labels, probabilities),

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from .._utils._files import printable
 from .._utils._optional import import_optional
 from .._utils._sklearn import checked
 from .._utils._typing import ArrayLike, Images
@@ -140,7 +141,7 @@ def submission_table(
 def _probabilities(model, X, needed_by):
     """Return pandas, the paths of images and a data frame with one column for each class."""
     pandas = import_optional("pandas", "report", needed_by)
-    paths = [image_name(image) for image in check_images(X)]
+    paths = [printable(image_name(image)) for image in check_images(X)]
     return pandas, paths, pandas.DataFrame(model.predict_proba(X), columns=model.classes_)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from sktransfer import make_transfer_pipeline
+from sktransfer import ImageEmbedder, make_transfer_pipeline
 from sktransfer.datasets import make_shapes
+from sktransfer.exceptions import ImageReadError
 from sktransfer.inspection import (
     confused_pairs,
     error_table,
@@ -34,6 +35,16 @@ def test_predictions_come_with_the_most_probable_first():
     assert table["predicted"].tolist() == ["dog", "cat", "dog"]
     assert table["predicted_2"].tolist() == ["cow", "cow", "cat"]
     assert table["probability_2"].tolist() == [0.2, 0.4, 0.3]
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    X = [tmp_path / "caf\udce9\n\x1b[1m.png", tmp_path / "b.png", tmp_path / "ü\u200d.png"]
+    paths = [f"{tmp_path}/caf\\udce9\\n\\x1b[1m.png", str(X[1]), str(X[2])]
+    assert prediction_table(Known(), X)["path"].tolist() == paths
+    assert error_table(Known(), X, ["cow"] * 3).sort_index()["path"].tolist() == paths
+    assert submission_table(Known(), X)["id"][0] == r"caf\udce9\n\x1b[1m"
+    with pytest.raises(ImageReadError, match=r"caf\\udce9\\n\\x1b\[1m.png: no such file"):
+        ImageEmbedder(cache=None).fit_transform(X)
 
 
 def test_there_are_no_more_columns_than_classes():
