@@ -22,7 +22,7 @@ def make_parser():
         "embed",
         help="write the embeddings of images to Parquet files",
         description="Write the embeddings of images to a folder of Parquet files. Run it again "
-        "after a kill: files that are complete are kept, and those of other images replaced.",
+        "after a kill: complete files are kept. Other embeddings in the folder are an error.",
         epilog="Exit status: 0 if all images are embedded, 1 after an error, 2 for wrong "
         "arguments, 3 if some images cannot be read (the column 'error' says why).",
     )

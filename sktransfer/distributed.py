@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
@@ -154,7 +153,7 @@ def write_embeddings(
 ) -> int:
     """Write the embeddings of many images to a folder of Parquet files, in constant memory.
 
-    Call again after a kill: files with the embeddings of the same images are kept, others replaced.
+    Call again after a kill: complete files are kept. Other embeddings are never replaced.
 
     Parameters
     ----------
@@ -180,6 +179,8 @@ def write_embeddings(
 
     Raises
     ------
+    FileExistsError
+        If a file of this name in the folder holds other embeddings.
     OSError
         If the limit of the cache or the disk would be exceeded. If `X` has a length, this is found
         before the work begins.
@@ -246,9 +247,8 @@ def write_embeddings(
             number += 1
     if not number:
         raise ValueError("X is empty: found 0 images, expected at least 1.")
-    while (file := folder / f"{prefix}-{number:06}.parquet").exists():  # of a longer X
-        file.unlink()
-        number += 1
+    if (file := folder / f"{prefix}-{number:06}.parquet").exists():  # of a longer X
+        raise _exists(file)
     return n_unreadable
 
 
@@ -260,15 +260,27 @@ def _strings(texts):
 
 
 def _written_errors(file, table):
-    """Return the errors in a file, or None if it is not about the images of the table."""
+    """Return the errors in a file about the images of the table; None if it must be written."""
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 
-    with suppress(OSError, ArrowInvalid), ParquetFile(file) as written:  # missing or damaged
-        found = written.read([*table.column_names, "error"])
-        same = found.schema.metadata == table.schema.metadata
-        if same and found.select(table.column_names).equals(table):
-            return found["error"].to_pylist()
+    try:
+        with ParquetFile(file) as written:
+            found = written.read([*table.column_names, "error"])
+    except (OSError, ArrowInvalid):  # missing or damaged
+        return None
+    same = found.schema.metadata == table.schema.metadata
+    if same and found.select(table.column_names).equals(table):
+        return found["error"].to_pylist()
+    raise _exists(file)
+
+
+def _exists(file):
+    return FileExistsError(
+        f"{file} holds other embeddings: of other or changed images, or of another embedder, "
+        "rows_per_file or dtype. Choose another folder, or delete this file or its whole folder, "
+        "and call again."
+    )
 
 
 def _check_room(folder, root, network, n_images, itemsize):

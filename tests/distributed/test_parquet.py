@@ -60,27 +60,43 @@ def test_a_generator_of_images_in_memory(tmp_path):
     assert read(tmp_path / "out")["path"] == [None] * 10
 
 
-@pytest.mark.parametrize("change", ["nothing", "image", "order", "dtype", "damage", "backbone"])
-def test_what_is_written_is_not_embedded_again(change, files, tmp_path):
+@pytest.mark.parametrize(("change", "n_repeated"), [("nothing", 0), ("damage", 4)])
+def test_what_is_written_is_not_embedded_again(change, n_repeated, files, tmp_path):
+    log, out, paths = tmp_path / "log", tmp_path / "out", [*files[:10], "missing.png"]
+    write_embeddings(counting(log), paths, out, rows_per_file=4)
+    if change == "damage":
+        (out / "part-000001.parquet").write_bytes(b"PAR1")
+    assert write_embeddings(counting(log), paths, out, rows_per_file=4) == 1
+    assert n_seen(log) == 10 + n_repeated
+
+
+@pytest.mark.parametrize("change", ["image", "order", "dtype", "embedder", "rows", "fewer"])
+def test_other_embeddings_are_not_replaced(change, files, tmp_path):
     paths = [shutil.copy(path, tmp_path) for path in files[:10]]
-    log, out = tmp_path / "log", tmp_path / "out"
-    write_embeddings(counting(log), [*paths, "missing.png"], out, rows_per_file=4)
-    embedder, others = counting(log), {}
+    log, out, embedder = tmp_path / "log", tmp_path / "out", counting(tmp_path / "log")
+    options, file = {"rows_per_file": 4, "dtype": "float32"}, "part-000000.parquet"
+    write_embeddings(embedder, paths, out, **options)
+    before = {path: path.read_bytes() for path in out.iterdir()}
     if change == "image":
         shutil.copy(files[20], paths[5])
+        file = "part-000001.parquet"
     elif change == "order":
-        paths[4], paths[5] = paths[5], paths[4]
+        paths.reverse()
     elif change == "dtype":
-        others["dtype"] = "float16"
-    elif change == "damage":
-        (out / "part-000001.parquet").write_bytes(b"PAR1")
-    elif change == "backbone":
+        options["dtype"] = "float16"
+    elif change == "embedder":
         embedder = counting(log, image_size=12)
-    n_repeated = {"nothing": 0, "dtype": 10, "backbone": 10}.get(change, 4)
-    assert write_embeddings(embedder, [*paths, "missing.png"], out, rows_per_file=4, **others) == 1
-    assert n_seen(log) == 10 + n_repeated
-    write_embeddings(embedder, paths[:3], out, rows_per_file=4, **others)
-    assert read(out)["path"] == paths[:3]
+    elif change == "rows":
+        options["rows_per_file"] = 5
+    elif change == "fewer":
+        paths, file = paths[:4], "part-000001.parquet"
+    with pytest.raises(FileExistsError, match=f"{file} holds other embeddings.*another folder"):
+        write_embeddings(embedder, paths, out, **options)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before and n_seen(log) == 10
+    (out / file).unlink()
+    if change == "image":
+        assert write_embeddings(embedder, paths, out, **options) == 0
+        assert n_seen(log) == 14 and read(out)["digest"] == digest_images(paths)
 
 
 KILLED = """
