@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import get_scorer_names
 
 from .._utils._sklearn import Interval, StrOptions, check_sample_weight
+from ..images import holds_images
 
 #: Largest number of epochs, and of units in a layer.
 MAX_EPOCHS, MAX_UNITS = 1_000_000, 100_000
@@ -71,6 +72,16 @@ def check_weight(sample_weight, n_samples):
             f"Sample weights must be below {LARGEST:g}, and at least one must be positive."
         )
     return weight
+
+
+def check_no_images(X, name):
+    """Refuse images where an estimator with this name needs embeddings."""
+    if holds_images(X):
+        raise TypeError(
+            f"X holds images, and a {name} learns from embeddings, rows of numbers. Put an "
+            f"embedder in front: sktransfer.make_transfer_pipeline(head={name}(...)) takes images; "
+            "ImageEmbedder().transform(X) returns the embeddings alone."
+        )
 
 
 def check_readable(X):

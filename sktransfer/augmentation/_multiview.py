@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._training._parameters import check_readable
+from .._training._parameters import check_no_images, check_readable
 from .._utils._sklearn import (
     UNUSED,
     HasMethods,
@@ -38,9 +38,6 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
     # Metadata goes to the wrapped estimator.
     __metadata_request__fit: ClassVar[dict] = {"sample_weight": UNUSED}
     __metadata_request__partial_fit: ClassVar[dict] = {"classes": UNUSED, "sample_weight": UNUSED}
-
-    def __init__(self, estimator: BaseEstimator) -> None:
-        self.estimator = estimator
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -68,8 +65,10 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         Raises
         ------
         ValueError
-            If the estimator would split views of one sample, or has a decision threshold.
+            If the estimator is of the other kind, would split views of one sample, or has a
+            decision threshold.
         """
+        self._check_kind(X)
         params = self._route("fit", sample_weight, fit_params)
         if _n_views(X) is not None:
             self._check_splits_nothing()
@@ -116,6 +115,7 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         object
             The fitted estimator itself.
         """
+        self._check_kind(X)
         params = self._route("partial_fit", sample_weight, fit_params)
         if classes is not None:  # no metadata: the same in each call
             params["classes"] = classes
@@ -177,6 +177,16 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         if isinstance(values, list):  # one array for each output, as forests return
             return [_by_sample(value, n_views).mean(axis=1) for value in values]
         return _by_sample(values, n_views).mean(axis=1)
+
+    def _check_kind(self, X):
+        check_no_images(X, type(self).__name__)
+        names = {"classifier": "MultiViewClassifier", "regressor": "MultiViewRegressor"}
+        own, kind = (get_tags(each).estimator_type for each in (self, self.estimator))
+        if kind in names and kind != own:
+            raise ValueError(
+                f"{names[own]} takes a {own}, but {type(self.estimator).__name__} is a {kind}. "
+                f"Use {names[kind]}."
+            )
 
     def _check_splits_nothing(self):
         for name, value in clone(self.estimator).get_params(deep=True).items():
@@ -266,6 +276,9 @@ class MultiViewClassifier(_MultiView, ClassifierMixin, BaseEstimator):
     >>> model.predict_proba(X).shape
     (40, 2)
     """
+
+    def __init__(self, estimator: BaseEstimator) -> None:
+        self.estimator = estimator
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict classes.
@@ -376,6 +389,9 @@ class MultiViewRegressor(_MultiView, RegressorMixin, BaseEstimator):
     >>> MultiViewRegressor(Ridge()).fit(X, X.mean(axis=(1, 2))).predict(X).shape
     (40,)
     """
+
+    def __init__(self, estimator: BaseEstimator) -> None:
+        self.estimator = estimator
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict numbers, averaged over views.

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .._training._parameters import (
     CONSTRAINTS,
     LARGEST,
+    check_no_images,
     check_readable,
     check_validation,
     check_weight,
@@ -309,12 +310,7 @@ class BaseHead(ReportsTasks, BaseEstimator):
             return torch.cat([module(batch.to(device)).float().cpu() for batch in batches]).numpy()
 
     def _check_features(self, X, reset, **check):
-        if holds_images(X):
-            raise TypeError(
-                "X holds images, and a head learns from embeddings, rows of numbers. Put an "
-                f"embedder in front: sktransfer.make_transfer_pipeline(head={type(self).__name__}"
-                "(...)) takes images; ImageEmbedder().transform(X) returns the embeddings alone."
-            )
+        check_no_images(X, type(self).__name__)
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu().float().numpy()
         if getattr(X, "ndim", 2) == 3:

@@ -268,6 +268,18 @@ def test_wrong_targets_are_refused(blobs):
         model.fit(X, None)
     with pytest.raises(ValueError, match="'estimator' parameter"):
         MultiViewClassifier("crop").fit(X, y)
+    with pytest.raises(TypeError, match="X holds images, and a MultiViewClassifier learns"):
+        model.fit(["a.jpg", "b.jpg"], ["cat", "dog"])
+
+
+def test_an_estimator_of_the_other_kind_is_refused(blobs):
+    X, y = blobs
+    with pytest.raises(ValueError, match=r"but Ridge is a regressor\. Use MultiViewRegressor"):
+        MultiViewClassifier(Ridge()).fit(X, y)
+    with pytest.raises(ValueError, match=r"but SGDClassifier is a classifier\. Use MultiViewC"):
+        MultiViewRegressor(SGDClassifier()).partial_fit(X, y == "cat", classes=[False, True])
+    with pytest.raises(TypeError, match=r"^MultiViewRegressor\.__init__"):
+        MultiViewRegressor()
 
 
 @pytest.mark.parametrize("inner", [LogisticRegression(), HeadClassifier(max_epochs=1)])
