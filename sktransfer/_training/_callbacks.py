@@ -16,14 +16,21 @@ from ..exceptions import TrainingDivergedError
 LOSSES = ("train_loss", "valid_loss")
 
 
-def check_callbacks(callbacks):
-    """Refuse what skorch would not call."""
+def check_callbacks(callbacks, validates):
+    """Refuse what skorch would not call, and what watches validation samples that are not there."""
     for given in callbacks or []:
         held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
         if not issubclass(held if isinstance(held, type) else type(held), Callback):
             raise ValueError(
                 f"callbacks contains {given!r}, which is not a skorch callback. Pass instances of "
                 "skorch.callbacks.Callback, or pairs (name, callback)."
+            )
+        monitor = getattr(held, "monitor", None)
+        if str(monitor).startswith("valid_") and not validates:
+            raise ValueError(
+                f"callbacks contains {type(held).__name__}(monitor={monitor!r}), but there are no "
+                "validation samples. Pass X_val and y_val to fit, set early_stopping=True, which "
+                'holds out validation_fraction, or use monitor="train_loss".'
             )
 
 

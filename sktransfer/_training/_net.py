@@ -276,7 +276,7 @@ def train(
     `checkpoint` resumes. `rates` describes the learning rates, for an error, and `tasks` has the
     arguments of `FitTasks`. The other parameters are those of the estimators.
     """
-    check_callbacks(callbacks)
+    check_callbacks(callbacks, validates=dataset_valid is not None)
     monitor = "train_loss" if dataset_valid is None else f"valid_{params.scoring}"
     n_batches = len(net.get_iterator(dataset_train, training=True))
     schedule = make_schedule(lr_schedule, lr_schedule_params, net.lr, epochs, n_batches, monitor)

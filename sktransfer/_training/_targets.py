@@ -66,8 +66,9 @@ class ClassTargets:
             where = "" if (weight > 0).all() else " where weights are positive"
             raise ValueError(
                 "A classifier needs samples of at least two classes, but y has only one class"
-                f"{where}: {classes.tolist()[0]!r}. Check the labels and how the samples were "
-                "split, or add samples of another class."
+                f"{where}: {classes.tolist()[0]!r}. Check the labels, or add samples of another "
+                "class. For cross-validation and stacks (which number the classes), use stratified "
+                "folds, and no more folds than there are samples of a class."
             )
         return cls(kind, np.unique(y))
 

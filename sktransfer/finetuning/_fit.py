@@ -81,7 +81,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     from .._training._callbacks import Checkpoint, check_callbacks
     from ._joint_training import JointTraining
 
-    check_callbacks(params.callbacks)
+    check_callbacks(params.callbacks, validates=len(valid) or params.early_stopping)
     root = resolve_cache_root(params.cache)
     digests = digest_images(images, root)
     train = train[weight[:n_train] > 0]

@@ -85,6 +85,14 @@ def build_module(head, n_features, n_outputs, mean, scale):
                 f"{', '.join(ignored)} would be ignored, because module={name_of(head.module)} "
                 "builds the whole network. Drop them, or pass them as module_params."
             )
+        given = {**(head.module_params or {}), "n_features": n_features, "n_outputs": n_outputs}
+        try:
+            inspect.signature(head.module).bind(**given)
+        except TypeError as error:
+            raise TypeError(
+                f"module={name_of(head.module)} is called with the keywords {', '.join(given)}, "
+                f"but: {error}. Pass a class or a function such as def make(n_features, n_outputs)."
+            ) from error
         make = partial(head.module, **(head.module_params or {}))
     elif head.module_params:
         raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import make_multilabel_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ShuffleSplit
+from skorch.callbacks import EarlyStopping
 
 from sktransfer.exceptions import TrainingDivergedError
 from sktransfer.heads import HeadClassifier, HeadRegressor
@@ -36,6 +37,7 @@ def test_impossible_widths(blobs, hidden_units):
         ({"callbacks": ["a"]}, "callbacks contains 'a', which is not a skorch callback"),
         ({"callbacks": [("a", 1)]}, "which is not a skorch callback"),
         ({"callbacks": [int]}, "which is not a skorch callback"),
+        ({"callbacks": [EarlyStopping()]}, r"EarlyStopping\(monitor='valid_loss'\).*Pass X_val"),
         ({"device": "meta"}, "device='meta' is not supported"),
         ({"max_epochs": 10**30}, "max_epochs"),
         ({"lr_schedule": print}, "neither a name nor a class of torch.optim.lr_scheduler"),
@@ -60,6 +62,15 @@ def test_impossible_widths(blobs, hidden_units):
 def test_impossible_parameters(blobs, params, message):
     with pytest.raises(ValueError, match=message):
         HeadClassifier(**params).fit(*blobs)
+
+
+def test_a_module_takes_the_numbers_of_features_and_outputs(blobs):
+    head = HeadClassifier(module=torch.nn.Linear)
+    with pytest.raises(TypeError, match=r"module=Linear .* n_features, n_outputs, but: missing"):
+        head.fit(*blobs)
+    head.set_params(module=lambda n_features, n_outputs: None, module_params={"width": 4})
+    with pytest.raises(TypeError, match=r"the keywords width, .* unexpected .* 'width'"):
+        head.fit(*blobs)
 
 
 @pytest.mark.parametrize("weight", [0.0, float("nan"), 1e308, float("inf")])
@@ -201,7 +212,7 @@ def test_scorers_for_other_targets(blobs):
 
 
 def test_one_class():
-    with pytest.raises(ValueError, match="at least two classes, but y has only one class: 'cat'"):
+    with pytest.raises(ValueError, match=r"y has only one class: 'cat'.*use stratified folds"):
         HeadClassifier().fit(np.eye(3), ["cat"] * 3)
     with pytest.raises(ValueError, match="one class where weights are positive"):
         HeadClassifier().fit(np.eye(3), [0, 0, 1], sample_weight=[1, 1, 0])
