@@ -273,10 +273,8 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
                 self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
             if self.augmentation is not None:
                 views.resolve_augmentation(self.augmentation)
-            if not returns_rows(self):
-                views.check_augmentation(
-                    self._views(self.n_views).augmentation, images, self.max_pixels
-                )
+            if (n_views := max(self.n_views, self.n_test_views or 1)) > 1:
+                views.check_augmentation(self._views(n_views).augmentation, images, self.max_pixels)
         return self
 
     def fit_transform(self, X: Images, y: Any = None) -> Any:
@@ -403,26 +401,27 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
     def _fitted_spec(self):
         check_is_fitted(self)
         spec = resolve_spec(self)
+        if not same_weights(spec.fingerprint, self.fingerprint_):
+            raise FingerprintMismatchError(
+                f"The weights of {spec.name!r} are not those of `fit`.\n"
+                f"  expected: {self.fingerprint_}\n  found:    {spec.fingerprint}\n"
+                "Hint: restore `backbone`, `weights`, `image_size` and `pooling`, or fit again."
+            )
         if spec.preprocessing != self.preprocessing_:
             raise ValueError(
                 f"This embedder was fitted with {self.preprocessing_}, but image_size="
                 f"{self.image_size}, resize={self.resize!r} and decoding={self.decoding!r} now "
                 f"mean {spec.preprocessing}. Restore these parameters, or fit again."
             )
-        if not same_weights(spec.fingerprint, self.fingerprint_):
-            raise FingerprintMismatchError(
-                f"The weights of {spec.name!r} are not those of `fit`.\n"
-                f"  expected: {self.fingerprint_}\n  found:    {spec.fingerprint}\n"
-                "Hint: restore the expected weights, or fit again."
-            )
         return spec
 
     def _views(self, n_views):
         if self.augmentation is None:
+            name = "n_views" if n_views == self.n_views else "n_test_views"
             raise ValueError(
-                f"{n_views} views of each image were requested, but augmentation=None makes only "
-                'one. Pass augmentation="crop", another name or a transform; or set n_views and '
-                "n_test_views to 1."
+                f"{name}={n_views} requests several views of each image, but augmentation=None "
+                'makes only one. Pass augmentation="crop", another name or a transform; or set '
+                "n_views and n_test_views to 1."
             )
         with IMPORTING:
             from .augmentation import Views, resolve_augmentation

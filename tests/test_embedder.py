@@ -337,6 +337,13 @@ def test_changes_after_fit_are_refused_or_checked(changed, message, images):
         embedder.set_params(**changed).transform(images)
 
 
+def test_another_backbone_after_fit_is_named(images):
+    embedder = ImageEmbedder(cache=None).fit(images).set_params(backbone="tiny_resnet")
+    expected = "(?s)'tiny_resnet'.*expected: .*tiny_mobilenet.*Hint: restore `backbone`"
+    with pytest.raises(FingerprintMismatchError, match=expected):
+        embedder.transform(images)
+
+
 def test_changes_to_the_network_do_not_affect_the_embedder(images):
     embedder = ImageEmbedder(image_size=64, engine="torch", cache=None).fit(images)
     before = embedder.transform(images)

@@ -18,6 +18,7 @@ from ..augmentation import Views, check_augmentation, resolve_augmentation
 from ..backbones import backbone_stages, shared_network, split_backbone
 from ..cache import resolve_cache_root
 from ..embedder import ImageEmbedder, resolve_spec
+from ..exceptions import ImageReadError
 from ..heads import HeadClassifier
 from ..images import digest_images
 from ._features import FeatureDataset, frozen_part
@@ -69,7 +70,14 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     embedder.fit(images)
     if params.n_test_views > 1:
         embedder._views(params.n_test_views)  # refuses augmentation=None now
-    rows = embedder._embedded(images, 1, ADVICE)
+    try:
+        rows = embedder._embedded(images, 1, ADVICE)
+    except ImageReadError as error:
+        problems = [
+            (i, path, why) if i < n_train else (i - n_train, path, f"in X_val: {why}")
+            for i, path, why in error.errors
+        ]
+        raise ImageReadError(problems, ADVICE) from None
     train, valid = np.arange(n_train), np.arange(n_train, len(images))
     codes = targets.encode(y)
     fitted = {"embedder": embedder, "backbone": None, "history": [], "feature_cache": None}

@@ -160,9 +160,9 @@ def test_an_unknown_augmentation_is_refused_also_with_one_view(shapes):
 
 
 def test_views_need_an_augmentation(shapes):
-    for views in ({"n_views": 2}, {"n_test_views": 2}):
-        with pytest.raises(ValueError, match=r'Pass augmentation="crop"'):
-            ImageEmbedder(**views).fit(shapes.data)
+    for name in ("n_views", "n_test_views"):
+        with pytest.raises(ValueError, match=rf'^{name}=3 requests.*Pass augmentation="crop"'):
+            ImageEmbedder(**{name: 3}).fit(shapes.data)
     with pytest.raises(ValueError, match="'n_views' parameter"):
         ImageEmbedder(n_views=0).fit(shapes.data)
 

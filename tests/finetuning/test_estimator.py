@@ -254,6 +254,16 @@ def test_unreadable_images_are_all_named_before_training():
     assert seen == []
 
 
+def test_unreadable_validation_images_are_named_by_their_rows():
+    images, more = ["missing.jpg", *X[1:]], [X[0], "no.jpg"]
+    with pytest.raises(ImageReadError, match=r"\[1\] no\.jpg: in X_val: no such") as caught:
+        tuner().fit(images, Y, X_val=more, y_val=Y[:2])
+    assert [(index, path) for index, path, _ in caught.value.errors] == [
+        (0, "missing.jpg"),
+        (1, "no.jpg"),
+    ]
+
+
 @pytest.mark.parametrize("trainable_stages", [0, 1])
 def test_unreadable_images_come_with_advice_that_can_be_followed(trainable_stages):
     images = ["missing.jpg", *X[1:]]
@@ -291,7 +301,7 @@ def test_too_few_images_to_validate():
         ({"augmentation": "crop", "n_views": 10**30}, "n_views"),
         ({"n_test_views": 0}, "n_test_views"),
         ({"image_size": 5000}, "'image_size' parameter of FineTuneClassifier"),
-        ({"n_test_views": 4}, r"4 views .* augmentation=None makes only one"),
+        ({"n_test_views": 4}, r"n_test_views=4 .* augmentation=None makes only one"),
         ({"checkpoint_dir": "\0"}, "is no directory to write to"),
     ],
 )
