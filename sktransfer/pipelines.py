@@ -169,10 +169,10 @@ def make_transfer_stack(
 
     Notes
     -----
-    With several labels per image, `predict_proba` of scikit-learn's stack does not work. Use
-    ``stack.final_estimator_.predict_proba(stack.transform(images))``. With exactly two labels, also
-    set ``stack_method="decision_function"``: the stack would leave out the first label's
-    probabilities.
+    With several labels per image, `predict_proba` of scikit-learn's stack does not work, and with
+    exactly two labels it trains without the first one's probabilities, unless
+    ``stack_method="decision_function"``. Train one head on all embeddings instead:
+    ``make_pipeline(make_union(ImageEmbedder(...), ImageEmbedder(...)), HeadClassifier())``.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
 
 from sktransfer import ImageEmbedder, make_transfer_pipeline
 from sktransfer.datasets import make_shapes
@@ -49,6 +50,15 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
 
 def test_there_are_no_more_columns_than_classes():
     assert list(prediction_table(Known(), PATHS, top_k=9))[-1] == "probability_3"
+
+
+@pytest.mark.parametrize("tabulate", [prediction_table, submission_table])
+def test_several_labels_of_a_stack_point_to_a_single_head(tabulate):
+    labels = np.array([[0, 1], [1, 0]] * 4)
+    images = [f"{number}.jpg" for number in range(len(labels))]
+    stack = StackingClassifier([("a", DummyClassifier())], DummyClassifier(), cv=2)
+    with pytest.raises(ValueError, match=r"which StackingClassifier .*make_union\(ImageEmbedder"):
+        tabulate(stack.fit(images, labels), images)
 
 
 def test_errors_come_with_the_worst_first():
