@@ -180,12 +180,11 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
 
     def _check_kind(self, X):
         check_no_images(X, type(self).__name__)
-        names = {"classifier": "MultiViewClassifier", "regressor": "MultiViewRegressor"}
         own, kind = (get_tags(each).estimator_type for each in (self, self.estimator))
-        if kind in names and kind != own:
+        if {own, kind} == {"classifier", "regressor"}:
             raise ValueError(
-                f"{names[own]} takes a {own}, but {type(self.estimator).__name__} is a {kind}. "
-                f"Use {names[kind]}."
+                f"{type(self).__name__} takes a {own}, but {type(self.estimator).__name__} is a "
+                f"{kind}. Use MultiView{kind.capitalize()}."
             )
 
     def _check_splits_nothing(self):

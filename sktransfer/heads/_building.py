@@ -93,7 +93,7 @@ def build_module(head, n_features, n_outputs, mean, scale):
                 f"module={name_of(head.module)} is called with the keywords {', '.join(given)}, "
                 f"but: {error}. Pass a class or a function such as def make(n_features, n_outputs)."
             ) from error
-        make = partial(head.module, **(head.module_params or {}))
+        make = partial(head.module, **given)
     elif head.module_params:
         raise ValueError(
             f"module_params={head.module_params!r} are arguments of module, which is None. Set "

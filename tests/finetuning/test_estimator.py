@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from torchvision.transforms import v2
 from tuners import X, Y, tiny_net, tuner
 
@@ -295,6 +295,7 @@ def test_too_few_images_to_validate():
         ({"memory_limit": "much"}, "not a size"),
         ({"lr": 0.0}, "lr"),
         ({"callbacks": [print], "tuned_fraction": "auto"}, "not a skorch callback"),
+        ({"callbacks": [EarlyStopping()]}, r"no validation samples\. Pass X_val"),
         ({"scoring": "acc"}, "scoring"),
         ({"device": "cuda:7"}, "not available"),
         ({"max_epochs": 10**30}, "max_epochs"),
