@@ -5,14 +5,17 @@ import signal
 import sys
 import threading
 import time
+from io import BytesIO
 
 import pytest
 import torch
+from PIL import Image
 from tuners import X, Y, tiny_net
 
 from sktransfer import HeadClassifier, make_transfer_pipeline
 from sktransfer._utils._optional import import_optional
 from sktransfer.export import export_onnx
+from sktransfer.images._pillow import load_image
 from sktransfer.inspection import summary
 
 for package in ("torchinfo", "skl2onnx"):
@@ -67,3 +70,16 @@ def test_a_fork_waits_while_a_thread_imports(tmp_path, monkeypatch):
         time.sleep(0.001)
     assert fork(exec, "import slow_to_import; slow_to_import.done", {}) == 0
     thread.join()
+
+
+def test_a_thread_forks_while_it_loads_an_image(tmp_path):
+    class Forking(BytesIO):
+        def read(self, *args):
+            assert fork(int) == 0
+            return super().read(*args)
+
+    stream = BytesIO()
+    Image.new("RGB", (9, 9)).save(stream, "PNG")
+    signal.alarm(60)
+    assert load_image(Image.open(Forking(stream.getvalue()))) is None
+    signal.alarm(0)

@@ -112,8 +112,8 @@ def _is_intact(xml):
 
 def _keep(xml, file):
     """Write a converted network for other processes; a failure costs only time."""
-    xml.with_suffix(".sha256").write_text(_digest(xml))
     with suppress(OSError):
+        xml.with_suffix(".sha256").write_text(_digest(xml))
         make_private(file.parent)
         for suffix in (".bin", ".xml", ".sha256"):
             with replacing(file.with_suffix(suffix)) as kept:

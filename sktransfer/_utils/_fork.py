@@ -13,7 +13,7 @@ def after_fork_in_child(function):
 
 def fork_safe_lock():
     """Return a lock for state that must not be copied half-changed; a fork waits for it."""
-    lock = threading.Lock()
+    lock = threading.RLock()  # a thread that holds it may fork
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release

@@ -149,10 +149,10 @@ class Database(AbstractContextManager):
 
     def _read_meta(self):
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
-        if tables and "meta" not in tables:
-            raise Trouble("unusable", FOREIGN)
-        if "rows" not in tables:
+        if not tables:
             return None
+        if "meta" not in tables:
+            raise Trouble("unusable", FOREIGN)
         return dict(self._connection.execute("SELECT name, value FROM meta").fetchall())
 
     def _create(self, connection):

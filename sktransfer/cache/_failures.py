@@ -96,7 +96,7 @@ def warn_once(path, trouble):
         _warned.add((path, trouble.cause))
     happened, advice = _TEXTS[trouble.cause]
     folder = Path(path).parent
-    root = folder if os.path.basename(path) == "paths.sqlite" else folder.parent
+    root = folder if os.path.basename(path) == "files.sqlite" else folder.parent
     warn_user(
         f"The cache {path} {happened} ({trouble.detail}). Results are correct; embeddings that "
         f"are not in the cache are computed again next time.\n"

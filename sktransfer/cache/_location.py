@@ -14,7 +14,7 @@ from ._failures import Trouble, warn_once
 
 #: What a cache directory holds: the embeddings, the locks by which processes divide the work,
 #: the networks that OpenVINO has converted, and the digests of known files.
-EMBEDDINGS, LOCKS, NETWORKS, KNOWN_FILES = "embeddings", "locks", "openvino", "paths.sqlite"
+EMBEDDINGS, LOCKS, NETWORKS, KNOWN_FILES = "embeddings", "locks", "openvino", "files.sqlite"
 
 _exposed = set()
 

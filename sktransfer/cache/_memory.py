@@ -86,5 +86,6 @@ class RowMemory:
 
 memory = RowMemory()
 
-#: Digests of files: {directory of a cache: {path of a file: (stamp, digest)}}, all as text.
+#: Digests of files: {directory of a cache: {path of a file: (stamp, digest)}}. Paths are text,
+#: which compares faster than `pathlib.Path`.
 known_files = {}

@@ -175,6 +175,13 @@ def _read_table(path, columns, delimiter, encoding):
     if not os.path.isfile(path):
         raise FileNotFoundError(f"csv: there is no table {from_where(path)}.")
     try:
+        codecs.lookup(encoding)
+    except (LookupError, ValueError) as error:
+        hint = 'Python knows "utf-8-sig" and "latin-1", for example'
+        raise ValueError(
+            f"csv={path!r} with encoding={encoding!r} cannot be opened: {error}. {hint}."
+        ) from error
+    try:
         with open(path, newline="", encoding=encoding) as file:
             reader = csv_module.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
@@ -192,11 +199,6 @@ def _read_table(path, columns, delimiter, encoding):
                     )
                 cells = zip(header, map(str.strip, cells), strict=True)
                 rows.append({None: reader.line_num, **dict(cells)})
-    except LookupError as error:
-        hint = 'Python knows "utf-8-sig" and "latin-1", for example'
-        raise ValueError(
-            f"csv={path!r} with encoding={encoding!r} cannot be opened: {error}. {hint}."
-        ) from error
     except UnicodeDecodeError as error:
         is_utf16 = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         raise ValueError(

@@ -115,9 +115,9 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     device = resolve_device(params.device)
     if params.precision == "auto" and device.startswith("cuda"):
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    runtime = resolve_runtime(device, precision, params.engine, spec)
-    network, shape = frozen_part(lower, spec, runtime, n_stages, root)
-    runtime = resolve_runtime(device, precision, "torch")  # of the training
+    frozen_runtime = resolve_runtime(device, precision, params.engine, spec)
+    network, shape = frozen_part(lower, spec, frozen_runtime, n_stages, root)
+    runtime = resolve_runtime(device, precision, "torch")
 
     def dataset(indices, room, **views):
         some = [images[index] for index in indices], [digests[index] for index in indices]

@@ -239,7 +239,12 @@ def test_other_format(half_full, version):
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE meta SET value = 'another' WHERE name = 'key'", "DROP TABLE meta"]
+    "change",
+    [
+        "UPDATE meta SET value = 'another' WHERE name = 'key'",
+        "UPDATE meta SET value = 'another' WHERE name = 'key'; DROP TABLE rows",
+        "DROP TABLE meta",
+    ],
 )
 def test_a_file_that_is_not_this_store(half_full, change):
     before = alter(half_full, change)
@@ -249,7 +254,7 @@ def test_a_file_that_is_not_this_store(half_full, change):
 
 def alter(cache, statement):
     with closing(sqlite3.connect(cache.path)) as connection, connection:
-        connection.execute(statement)
+        connection.executescript(statement)
     return cache.path.read_bytes()
 
 

@@ -105,7 +105,7 @@ def test_clear_some_backbones(tmp_path, pattern, left):
 def test_clear_leaves_the_databases_of_others(tmp_path):
     fill(tmp_path, "resnet50")
     alike = tmp_path / "embeddings" / f"mine-{'0' * 12}.sqlite"
-    others = [tmp_path / "embeddings" / "customers.sqlite", tmp_path / "paths.sqlite", alike]
+    others = [tmp_path / "embeddings" / "customers.sqlite", tmp_path / "files.sqlite", alike]
     for path in others:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE customers (name TEXT)")

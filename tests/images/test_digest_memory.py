@@ -208,12 +208,12 @@ def test_other_images_are_digested_each_time(files, root, reader):
 
 def test_names_of_files_are_not_written_to_disk(files, root, reader):
     digest_images(files, root)
-    assert b"jpg" not in (root / "paths.sqlite").read_bytes()
+    assert b"jpg" not in (root / "files.sqlite").read_bytes()
 
 
 def test_a_damaged_entry_is_not_believed(files, root, reader):
     digest_images(files, root)
-    memory_file = root / "paths.sqlite"
+    memory_file = root / "files.sqlite"
     content = memory_file.read_bytes()
     wanted = digest(files[3].read_bytes())
     memory_file.write_bytes(content.replace(wanted, bytes([wanted[0] ^ 1]) + wanted[1:]))
@@ -224,8 +224,8 @@ def test_a_damaged_entry_is_not_believed(files, root, reader):
 
 def test_a_broken_memory_costs_one_warning(files, root, reader):
     root.mkdir()
-    (root / "paths.sqlite").write_bytes(b"this is no database" * 500)
-    with pytest.warns(CacheWarning, match="paths.sqlite cannot be used .it is damaged") as caught:
+    (root / "files.sqlite").write_bytes(b"this is no database" * 500)
+    with pytest.warns(CacheWarning, match="files.sqlite cannot be used .it is damaged") as caught:
         digests = digest_images(files, root)
     assert len(caught) == 1
     assert f"clear_cache(cache={str(root)!r})" in str(caught[0].message)
