@@ -108,7 +108,7 @@ def test_images():
 
 
 def test_cache():
-    assert attempt(cache_info) == attempt(lambda value: clear_cache(cache=value)) == 2
+    assert attempt(cache_info) == attempt(lambda value: clear_cache(cache=value)) == 1
     assert attempt(clear_cache) == 5
     assert attempt(merge_caches) == 0
     assert attempt(lambda value: clear_cache(paths_only=value)) == 1

@@ -4,11 +4,11 @@ import re
 from decimal import Decimal
 
 
-def parse_size(text):
-    """Return the number of bytes in ``"512MB"``, ``"1.5 GB"`` or ``"1000"``."""
+def parse_size(text, name):
+    """Return the number of bytes in ``"512MB"``, ``"1.5 GB"`` or ``"1000"``, or name what it is."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if not match:
-        raise ValueError(f'{text!r} is not a size; write it like "512MB" or "20GB".')
+        raise ValueError(f'{name}={text!r} is not a size; write it like "512MB" or "20GB".')
     return int(Decimal(match[1]) * 1000 ** ["", *"KMGT"].index(match[2]))
 
 

@@ -31,6 +31,10 @@ def resolve_cache_root(cache):
             f"cache={cache!r} is a {type(cache).__name__}. Pass True for the user's cache "
             "directory, a path for another one, or None for no cache."
         )
+    if cache == "":
+        raise ValueError(
+            'cache="" is no directory. Pass "." for the working directory, or None for no cache.'
+        )
     cache_limit(), memory_limit()  # a wrong one is an error before any work is done
     try:
         if cache is True:
@@ -89,12 +93,7 @@ def memory_limit():
 
 def _from_environment(name, default):
     text = os.environ.get(name)
-    if not text:
-        return default
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise ValueError(f"The environment variable {name} is wrong: {error}") from None
+    return parse_size(text, name) if text else default
 
 
 def file_size(path):

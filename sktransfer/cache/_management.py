@@ -11,6 +11,8 @@ from pathlib import Path
 from .._utils._sizes import size_text
 from .._utils._sklearn import checked
 from .._utils._typing import FilePath
+from .._utils._warnings import warn_user
+from ..exceptions import CacheWarning
 from ._database import FOREIGN, Database
 from ._failures import Trouble, forget_warnings, warn_once
 from ._location import (
@@ -211,7 +213,8 @@ def clear_cache(
     Warns
     -----
     CacheWarning
-        If another program has written a file with one of our names; the file stays.
+        If another program has written a file with one of our names; the file stays. If the cache
+        holds other backbones only.
 
     Examples
     --------
@@ -234,6 +237,9 @@ def clear_cache(
     for path in () if paths_only else _network_files(root, backbone or "*"):
         freed += file_size(path)
         path.unlink(missing_ok=True)
+    if not (freed or backbone is None or paths_only) and (files := _row_files(root)):
+        held = ", ".join(sorted({repr(_backbone_info(path).backbone) for path in files}))
+        warn_user(f"{root} holds nothing of {backbone!r}; it holds {held}.", CacheWarning)
     if backbone is None:
         known_files.pop(os.fspath(root), None)
         freed += _delete(Database(root / KNOWN_FILES))

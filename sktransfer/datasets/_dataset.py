@@ -28,7 +28,7 @@ def load_image_dataset(dataset: Any) -> Bunch:
     Raises
     ------
     TypeError
-        If the dataset has no length, or an element is no pair.
+        If the dataset has no length or cannot be indexed, or an element is no pair.
 
     Examples
     --------
@@ -38,10 +38,11 @@ def load_image_dataset(dataset: Any) -> Bunch:
     >>> load_image_dataset(pairs).target_names.tolist()
     ['circle', 'cross', 'square', 'triangle']
     """
-    if not hasattr(dataset, "__len__"):
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise TypeError(
-            f"dataset={dataset!r} has no length; pass a PyTorch dataset with one. Hint: "
-            "list(dataset) reads one that can only be iterated."
+            f"dataset={dataset!r} has no length or no elements by number; pass a PyTorch dataset. "
+            "Hint: list(dataset) reads one that can only be iterated; that of a DataLoader is "
+            "loader.dataset."
         )
     source, rows = dataset, None
     while hasattr(source, "indices") and hasattr(source, "dataset"):  # a Subset

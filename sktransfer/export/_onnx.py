@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,8 @@ def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     ------
     ValueError
         If a part of the model cannot be exported. The message names the part.
+    FileNotFoundError
+        If the folder of the file does not exist.
     MissingExtraError
         If the extra ``onnx`` is not installed.
 
@@ -74,6 +77,8 @@ def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     """
     for package in ("onnxruntime", "onnxscript", "skl2onnx", "onnx.compose"):
         import_optional(package, "onnx", "export_onnx")
+    if not (folder := Path(path).absolute().parent).is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write to. Create it first.")
     from onnx import TensorProto, checker, helper, save
 
     check_is_fitted(model)

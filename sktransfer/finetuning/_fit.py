@@ -53,7 +53,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     The first ``n_train`` images are for training, the others for validation.
     """
     limit = params.memory_limit
-    limit = parse_size(limit) if isinstance(limit, str) else limit
+    limit = parse_size(limit, "memory_limit") if isinstance(limit, str) else limit
     precision = params.precision.replace("auto", "float32")
     shared = {name: getattr(params, name) for name in SHARED}
     embedder = ImageEmbedder(**shared, precision=precision, random_state=seed)

@@ -87,8 +87,8 @@ def check_images(X: Images) -> list:
     if columns is not None:
         if is_mapping or len(columns) != 1:
             raise ValueError(
-                f"X ({kind}) has several columns or keys, {list(columns)[:10]}; pass the one that "
-                f"holds the images, for example X[{_image_column(columns)!r}]."
+                f"X ({kind}) has the columns or keys {list(columns)[:10]}; pass the one that holds "
+                f"the images, for example X[{_image_column(columns)!r}]."
             )
         X = X[columns[0]]
     if _is_tensor(X):

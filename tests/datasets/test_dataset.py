@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision.datasets import FakeData, ImageFolder
 
 from sktransfer.datasets import load_image_dataset, load_image_folder, make_shapes
@@ -48,3 +48,5 @@ def test_what_is_no_dataset_of_pairs_says_what_to_pass():
         load_image_dataset(["a.jpg", "b.jpg"])
     with pytest.raises(TypeError, match=r"no length.*list\(dataset\)"):
         load_image_dataset(iter([]))
+    with pytest.raises(TypeError, match=r"DataLoader is loader\.dataset"):
+        load_image_dataset(DataLoader(["a.jpg", "b.jpg"]))

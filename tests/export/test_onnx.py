@@ -186,6 +186,11 @@ def test_a_network_that_torch_cannot_convert_is_named(monkeypatch, tmp_path):
         export_onnx(pipeline(head()).fit(X, Y), tmp_path / "model.onnx")
 
 
+def test_the_folder_is_needed_before_the_conversion(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*missing to write to"):
+        export_onnx(pipeline(head()), tmp_path / "missing" / "model.onnx")
+
+
 def test_a_fitted_model_and_the_extra_are_needed(monkeypatch, tmp_path):
     with pytest.raises(NotFittedError):
         export_onnx(pipeline(head()), tmp_path / "model.onnx")

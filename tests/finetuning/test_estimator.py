@@ -292,7 +292,7 @@ def test_too_few_images_to_validate():
     [
         ({"augmentation": "flop"}, "did you mean 'flip'"),
         ({"trainable_stages": -1}, "trainable_stages"),
-        ({"memory_limit": "much"}, "not a size"),
+        ({"memory_limit": "much"}, "memory_limit='much' is not a size"),
         ({"lr": 0.0}, "lr"),
         ({"callbacks": [print], "tuned_fraction": "auto"}, "not a skorch callback"),
         ({"callbacks": [EarlyStopping()]}, r"no validation samples\. Pass X_val"),

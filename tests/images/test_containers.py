@@ -79,8 +79,10 @@ def test_columns_of_polars_pyarrow_and_pandas_become_a_flat_list(images):
     assert (
         check_images(pd.Series(images, dtype=pd.ArrowDtype(pyarrow.array(images).type))) == images
     )
-    with pytest.raises(ValueError, match=r"X \(Table\) has several columns.*X\['image'\]"):
+    with pytest.raises(ValueError, match=r"X \(Table\) has the columns.*X\['image'\]"):
         check_images(pyarrow.table({"y": [0, 1, 2], "image": images}))
+    with pytest.raises(ValueError, match=r"X \(dict\) has the .* keys \['image'\].*X\['image'\]"):
+        check_images({"image": images})
     with pytest.raises(TypeError, match=r"X\.collect\(\)"):
         check_images(polars.LazyFrame({"image": images}))
 
@@ -100,7 +102,7 @@ def test_columns_of_hugging_face_become_a_flat_list(tmp_path):
         assert search.fit(column, shapes.target).predict(column).shape == (12,)
     with pytest.raises(ValueError, match=r"X \(Dataset\) has .*X\['image'\]"):
         check_images(decoded)
-    with pytest.raises(ValueError, match=r"keys, \['train'\]; .*X\['train'\]"):
+    with pytest.raises(ValueError, match=r"keys \['train'\]; .*X\['train'\]"):
         check_images(datasets.DatasetDict({"train": decoded}))
 
 

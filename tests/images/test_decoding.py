@@ -77,7 +77,7 @@ def test_half_precision_is_taken():
     [
         (np.full((4, 5), 17.0), "from 17 to 17; rescale them: divide"),
         (np.full((4, 5), -0.5), "rescale"),
-        (np.array([[0.5, np.nan]]), "floats must lie in"),
+        (np.array([[0.5, np.nan]]), "NaN pixels; replace"),
         (np.zeros((4, 5), dtype=np.int32), r"astype\(np.uint8\)"),
         (np.zeros((4, 5), dtype=bool), r"astype\(float\)"),
         (np.zeros((3, 4, 5), dtype=np.uint8), r"transpose\(1, 2, 0\)"),
