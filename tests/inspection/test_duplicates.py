@@ -106,10 +106,10 @@ def test_paths_are_named_and_other_files_with_the_same_content_are_exact(images,
 
 def test_names_that_are_no_text_are_escaped(tmp_path):
     content = jpeg(next(textures(1)))
-    for name in (b"caf\xe9.jpg", b"b.jpg"):
+    for name in (b"x\xe9.jpg", b"b.jpg"):
         (tmp_path / os.fsdecode(name)).write_bytes(content)
     found = find_duplicates(sorted(tmp_path.iterdir()), threshold=0)
-    assert found.pairs["second_path"].tolist() == [f"{tmp_path}/caf\\udce9.jpg"]
+    assert found.pairs["second_path"].tolist() == [f"{tmp_path}/x\\udce9.jpg"]
 
 
 def test_an_unreadable_image_stands_alone(images, tmp_path):
