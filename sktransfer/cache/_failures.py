@@ -99,7 +99,7 @@ def warn_once(path, trouble):
     root = folder if os.path.basename(path) == "files.sqlite" else folder.parent
     warn_user(
         f"The cache {path} {happened} ({trouble.detail}). Results are correct; embeddings that "
-        f"are not in the cache are computed again next time.\n"
+        "are not in the cache are computed again next time.\n"
         f"Hint: {advice.format(root=str(root))}.",
         CacheWarning,
     )
