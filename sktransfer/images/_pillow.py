@@ -1,9 +1,10 @@
 """Using Pillow from several threads, without its warnings."""
 
+import threading
 from functools import partial
 from weakref import WeakValueDictionary
 
-from .._utils._fork import fork_safe_lock
+from .._utils._fork import after_fork_in_child
 from .._utils._warnings import quiet
 
 quiet_pillow = partial(quiet, r"PIL(\.|$)")
@@ -11,10 +12,17 @@ quiet_pillow = partial(quiet, r"PIL(\.|$)")
 _EXIF_ORIENTATION = 0x0112
 
 # A Pillow image reads its file at first use; two threads must not do that to the same image.
-_load_lock = fork_safe_lock()
+_load_lock = threading.Lock()
 
 #: Images that could not be read, by their id. Pillow's images have no hash.
 _failed = WeakValueDictionary()
+
+
+@after_fork_in_child
+def _reset():
+    """Forget what loads in the parent: a fork does not wait for a slow file."""
+    global _load_lock
+    _load_lock = threading.Lock()
 
 
 def load_image(image):
