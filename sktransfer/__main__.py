@@ -22,7 +22,8 @@ def make_parser():
         "embed",
         help="write the embeddings of images to Parquet files",
         description="Write the embeddings of images to a folder of Parquet files. Run it again "
-        "after a kill: complete files are kept. Other embeddings in the folder are an error.",
+        "after a kill: complete files are kept. If a file holds other embeddings, an error names "
+        "it.",
         epilog="Exit status: 0 if all images are embedded, 1 after an error, 2 for wrong "
         "arguments, 3 if some images cannot be read (the column 'error' says why).",
     )

@@ -153,7 +153,7 @@ def write_embeddings(
 ) -> int:
     """Write the embeddings of many images to a folder of Parquet files, in constant memory.
 
-    Call again after a kill: complete files are kept. Other embeddings are never replaced.
+    Call it again after a kill: complete files are kept. Other embeddings are never overwritten.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def write_embeddings(
     Raises
     ------
     FileExistsError
-        If a file of this name in the folder holds other embeddings.
+        If a file in the folder has one of these names and holds other embeddings.
     OSError
         If the limit of the cache or the disk would be exceeded. If `X` has a length, this is found
         before the work begins.
@@ -247,7 +247,7 @@ def write_embeddings(
             number += 1
     if not number:
         raise ValueError("X is empty: found 0 images, expected at least 1.")
-    if (file := folder / f"{prefix}-{number:06}.parquet").exists():  # of a longer X
+    if (file := folder / f"{prefix}-{number:06}.parquet").exists():  # from a longer X
         raise _exists(file)
     return n_unreadable
 
@@ -260,7 +260,7 @@ def _strings(texts):
 
 
 def _written_errors(file, table):
-    """Return the errors in a file about the images of the table; None if it must be written."""
+    """Return the errors in the file of a table; None if the file must be written."""
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 
@@ -277,9 +277,9 @@ def _written_errors(file, table):
 
 def _exists(file):
     return FileExistsError(
-        f"{file} holds other embeddings: of other or changed images, or of another embedder, "
-        "rows_per_file or dtype. Choose another folder, or delete this file or its whole folder, "
-        "and call again."
+        f"{file} holds other embeddings: it was written for other or changed images, or with "
+        "another embedder, rows_per_file or dtype. Choose another folder, or delete this file or "
+        "its whole folder, and call again."
     )
 
 

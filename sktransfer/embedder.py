@@ -403,7 +403,7 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         spec = resolve_spec(self)
         if not same_weights(spec.fingerprint, self.fingerprint_):
             raise FingerprintMismatchError(
-                f"The weights of {spec.name!r} are not those of `fit`.\n"
+                f"The weights of {spec.name!r} differ from those at `fit`.\n"
                 f"  expected: {self.fingerprint_}\n  found:    {spec.fingerprint}\n"
                 "Hint: restore `backbone`, `weights`, `image_size` and `pooling`, or fit again."
             )
@@ -435,11 +435,11 @@ class ImageEmbedder(HoldsModules, ReportsTasks, TransformerMixin, BaseEstimator)
         if not self.errors_:
             return rows
         if self.on_error == "raise":
-            hint = "remove or replace these images; this error's `errors` lists them, each with "
-            hint += 'its row in X as `index`. ImageEmbedder(on_error="nan") returns NaN rows for '
-            hint += "them instead, which classifiers refuse."
+            hint = "remove or replace these images. This error's `errors` lists them, each with "
+            hint += 'its row in X as `index`. ImageEmbedder(on_error="nan") returns rows of NaN '
+            hint += "for them instead, but classifiers reject such rows."
             if len(self.errors_) < len(images):
-                hint += " All other images were embedded, and kept if there is a cache."
+                hint += " All other images were embedded, and cached unless cache=None."
             raise ImageReadError(self.errors_, advice or hint)
         index, path, reason = self.errors_[0]
         warn_user(

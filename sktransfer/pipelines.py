@@ -169,8 +169,8 @@ def make_transfer_stack(
 
     Notes
     -----
-    With several labels per image, `predict_proba` of scikit-learn's stack does not work, and with
-    exactly two labels it trains without the first one's probabilities, unless
+    With several labels per image, `predict_proba` of scikit-learn's stack fails. With exactly two
+    labels, the stack also trains without the probabilities of the first label, unless you set
     ``stack_method="decision_function"``. Train one head on all embeddings instead:
     ``make_pipeline(make_union(ImageEmbedder(...), ImageEmbedder(...)), HeadClassifier())``.
 
@@ -218,7 +218,7 @@ def make_transfer_stack(
 
 
 def _check_keywords(function, given):
-    """Refuse keyword arguments that neither a function nor the embedder has."""
+    """Refuse keyword arguments that neither a function nor the embedder accepts."""
     known = [*signature(function).parameters, *ImageEmbedder().get_params()]
     known = [name for name in known if name != "embedder"]
     if function is make_transfer_stack:

@@ -1,6 +1,6 @@
 """What every test gets: its own cache, no network, a fair share of the cores.
 
-The libraries are imported in fixtures: the process that hands out the tests needs none of them.
+Fixtures import the libraries, because the process that distributes the tests needs none of them.
 """
 
 import ipaddress
@@ -94,7 +94,7 @@ def home(tmp_path_factory, monkeypatch, kept_conversions):
 
 @pytest.fixture
 def quick_workers(home):
-    """Let the workers of joblib start in no time; others import all libraries, for 10 s each."""
+    """Let joblib workers start at once; otherwise, each imports all libraries for 10 s."""
     from new_process import quick_workers
 
     with quick_workers():
@@ -103,7 +103,7 @@ def quick_workers(home):
 
 @pytest.fixture(scope="module")
 def quick_cluster():
-    """Let the workers of Dask start in no time."""
+    """Let Dask workers start at once."""
     pytest.importorskip("distributed", reason="needs the extra dask")
     from new_process import quick_cluster
 
@@ -131,7 +131,7 @@ def quick_backbones(monkeypatch):
 
 @pytest.fixture
 def quick_code(quick_backbones, monkeypatch):
-    """Let documentation train for few epochs, too."""
+    """Let documentation also train for only a few epochs."""
     from sktransfer._training._net import Net
 
     def fit_briefly(net, X, y=None, epochs=None, *, fit=Net.fit_loop, **params):

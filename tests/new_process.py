@@ -37,7 +37,7 @@ def run(program, **names):
 
 @contextmanager
 def quick_workers():
-    """Make the workers of joblib such processes."""
+    """Start the workers of joblib as such processes."""
     _start_server()
     set_start_method("forkserver" if FORKS else None, force=True)
     with parallel_config("loky", initializer=_set_environment, initargs=(dict(os.environ),)):
@@ -47,7 +47,7 @@ def quick_workers():
 
 @contextmanager
 def quick_cluster():
-    """Make the workers of Dask such processes."""
+    """Start the workers of Dask as such processes."""
     import dask
     import distributed  # noqa: F401  (its import adds settings, which the context would remove)
 

@@ -24,7 +24,8 @@ _hiding = fork_safe_lock()
 class OpenVinoRunner:
     """A compiled network with ``n_threads`` single-threaded streams.
 
-    The converted network is kept in ``file``, ``*.xml`` with others beside it, unless that is None.
+    Unless ``file`` is None, the converted network is kept there: ``file`` ends in ``.xml``, and
+    files that end in ``.bin`` and ``.sha256`` lie beside it.
     """
 
     def __init__(self, load_network, preprocessing, runtime, *, n_threads, file):

@@ -17,7 +17,7 @@ LOSSES = ("train_loss", "valid_loss")
 
 
 def check_callbacks(callbacks, validates):
-    """Refuse what skorch would not call, and what watches validation samples that are not there."""
+    """Refuse what is not a skorch callback, and callbacks that need missing validation samples."""
     for given in callbacks or []:
         held = given[1] if isinstance(given, tuple) and len(given) == 2 else given
         if not issubclass(held if isinstance(held, type) else type(held), Callback):
@@ -29,8 +29,8 @@ def check_callbacks(callbacks, validates):
         if str(monitor).startswith("valid_") and not validates:
             raise ValueError(
                 f"callbacks contains {type(held).__name__}(monitor={monitor!r}), but there are no "
-                "validation samples. Pass X_val and y_val to fit, set early_stopping=True, which "
-                'holds out validation_fraction, or use monitor="train_loss".'
+                "validation samples. Pass X_val and y_val to fit, set early_stopping=True (which "
+                'holds out validation_fraction), or use monitor="train_loss".'
             )
 
 

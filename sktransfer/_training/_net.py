@@ -272,8 +272,8 @@ def train(
 ):
     """Train a net, and return the number of the epoch whose weights it ends with.
 
-    `params` is the estimator, and `epochs` the length of the whole training, also of one that
-    `checkpoint` resumes. `rates` describes the learning rates, for an error, and `tasks` has the
+    `params` is the estimator. `epochs` is the length of the whole training, even if `checkpoint`
+    resumes it. `rates` describes the learning rates for an error message. `tasks` holds the
     arguments of `FitTasks`. The other parameters are those of the estimators.
     """
     check_callbacks(callbacks, validates=dataset_valid is not None)

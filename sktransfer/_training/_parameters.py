@@ -75,12 +75,12 @@ def check_weight(sample_weight, n_samples):
 
 
 def check_no_images(X, name):
-    """Refuse images where an estimator with this name needs embeddings."""
+    """Refuse images: the estimator with this name learns from embeddings."""
     if holds_images(X):
         raise TypeError(
-            f"X holds images, and a {name} learns from embeddings, rows of numbers. Put an "
-            f"embedder in front: sktransfer.make_transfer_pipeline(head={name}(...)) takes images; "
-            "ImageEmbedder().transform(X) returns the embeddings alone."
+            f"X holds images, but {name} learns from embeddings, which are rows of numbers. Put an "
+            f"embedder in front: sktransfer.make_transfer_pipeline(head={name}(...)) takes images. "
+            "To get the embeddings alone, use ImageEmbedder().fit_transform(X)."
         )
 
 
@@ -92,7 +92,7 @@ def check_readable(X):
         raise ValueError(
             f"Input X contains NaN in {len(missing)} of {len(X)} {name}s, first in {name} "
             f'{missing[0]}. If X comes from ImageEmbedder(on_error="nan"), these images could not '
-            "be read. Its errors_ lists them with their index (in a pipeline: "
+            "be read. The embedder's errors_ lists them with their index (in a pipeline: "
             'model["embedder"].errors_). Repair the files, or leave them out of X and y.'
         )
 

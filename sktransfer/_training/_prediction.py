@@ -29,7 +29,7 @@ class Predicts:
 
 
 class PredictsByLogits(Predicts):
-    """The same for classifiers, of one or several labels per sample, with probabilities."""
+    """The same for classifiers with one or several labels per sample; adds probabilities."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

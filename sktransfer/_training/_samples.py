@@ -41,7 +41,7 @@ class EmbeddingDataset(Dataset):
         return len(self.X)
 
     def start_epoch(self, epoch):
-        """Do nothing: each epoch sees the same."""
+        """Do nothing: every epoch sees the same rows."""
 
     def __getitem__(self, indices):
         weight = None if self.weight is None else self.weight[indices]
@@ -52,7 +52,7 @@ class EmbeddingDataset(Dataset):
 class Batches:
     """Iterate over the batches of a dataset, in a new random order each time if ``shuffle``.
 
-    A batch is a dict with arguments and ``"sample_weight"``, and targets.
+    A batch is a pair: a dict of the module's arguments and ``"sample_weight"``, and the targets.
     A ``DataLoader`` stacks single samples, which takes several times longer than training a head.
     Batch normalization cannot train on one sample, so a last one joins the batch before it.
     """

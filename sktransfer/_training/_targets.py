@@ -68,7 +68,7 @@ class ClassTargets:
                 "A classifier needs samples of at least two classes, but y has only one class"
                 f"{where}: {classes.tolist()[0]!r}. Check the labels, or add samples of another "
                 "class. For cross-validation and stacks (which number the classes), use stratified "
-                "folds, no more of them than the smallest class has samples."
+                "folds, and no more folds than the smallest class has samples."
             )
         return cls(kind, np.unique(y))
 

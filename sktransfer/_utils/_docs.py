@@ -5,7 +5,7 @@ import re
 
 
 def parameters_like(*sources):
-    """Decorate a class: it describes parameters that it leaves out as the last of ``sources``."""
+    """Decorate a class: copy parameter docs that it lacks from ``sources``, where the last wins."""
 
     def decorate(cls):
         if cls.__doc__ is None:  # python -OO

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and names of files as text."""
+"""Write files whole or not at all, and make their names printable."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def replacing(path):
-    """Open a new file that replaces ``path`` in one step: a kill leaves the old or the new one."""
+    """Open a file that replaces ``path`` in one step: after a kill, the old or new one is whole."""
     part = path.with_name(f"{path.name}{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
@@ -22,6 +22,6 @@ def replacing(path):
 
 
 def printable(name):
-    r"""Return a name or None with escapes such as ``\n`` for what cannot be printed or encoded."""
+    r"""Escape characters of a name that cannot be printed or encoded. None stays None."""
     escape = lambda match: ascii(match[0])[1:-1]  # noqa: E731
     return name and re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", escape, name)

@@ -9,7 +9,7 @@ MAX_VIEWS = 10_000
 
 
 class HoldsModules:
-    """Mixin for estimators of images, whose ``backbone`` and ``augmentation`` may be modules.
+    """Mixin for image estimators, whose ``backbone`` and ``augmentation`` may be modules.
 
     Some torchvision transforms have a static method ``get_params`` with another meaning, which
     scikit-learn mistakes for that of an estimator. A custom backbone is never changed here, so

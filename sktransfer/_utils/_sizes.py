@@ -5,7 +5,7 @@ from decimal import Decimal
 
 
 def parse_size(text, name):
-    """Return the number of bytes in ``"512MB"`` or ``"1.5 GB"``, the value of a name."""
+    """Return the number of bytes in a size such as ``"1.5 GB"``; an error calls it ``name``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if not match:
         raise ValueError(f'{name}={text!r} is not a size; write it like "512MB" or "20GB".')

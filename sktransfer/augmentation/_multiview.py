@@ -65,8 +65,8 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         Raises
         ------
         ValueError
-            If the estimator is of the other kind, would split views of one sample, or has a
-            decision threshold.
+            If a regressor is given to a wrapper for classifiers or the reverse, or if the estimator
+            would split views of one sample or has a decision threshold.
         """
         self._check_kind(X)
         params = self._route("fit", sample_weight, fit_params)

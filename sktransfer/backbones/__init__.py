@@ -1,7 +1,7 @@
 """Backbones: pretrained networks without their classifying layer.
 
-For the rest of the package, and not public: `MAX_IMAGE_SIZE`, `same_weights`, `shared_network`,
-`warn_if_random`.
+Not public, but used by the rest of the package: `MAX_IMAGE_SIZE`, `same_weights`,
+`shared_network`, `warn_if_random`.
 """
 
 import lazy_loader

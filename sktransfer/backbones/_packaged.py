@@ -9,13 +9,13 @@ from ..exceptions import FingerprintMismatchError, MissingExtraError, WeightsErr
 from ._spec import BackboneSpec, Preprocessing
 from ._weights import file_digest, read_choice
 
-#: SHA-256 of the weights files, whose names have the start of it.
+#: SHA-256 of the weights files. The file names contain its first digits.
 _DIGESTS = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-#: Image size, and size before the crop.
+#: Image size, and size before the crop, of each network.
 _SIZES = dict(zip(_DIGESTS, [(224, 256), (240, 272), (260, 292)], strict=True))
 _HALF = (0.5, 0.5, 0.5)
 
@@ -67,7 +67,7 @@ def load(spec):
         return _timm.load(replace(spec, name=_timm_name(spec.name)))
     network = _timm.create(f"tf_{spec.name}", False, spec.preprocessing.image_size)
 
-    def rename(state):  # as timm: both list the tensors in the same order, the classifier last
+    def rename(state):  # to timm's names; both have the same order, the classifier last
         return dict(zip(network.state_dict(), state.values(), strict=False))
 
     return fill(Headless(network, ()), _file(spec.name), spec.name, rename)

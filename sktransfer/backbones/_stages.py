@@ -80,8 +80,8 @@ def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.
     stages = backbone_stages(network)
     if trainable_stages > len(stages):
         raise ValueError(
-            f"trainable_stages={trainable_stages} is more than the backbone has: {len(stages)} "
-            f"stages, {[name for name, _ in stages]}. Pass a number from 0 to {len(stages)}."
+            f"trainable_stages={trainable_stages}, but the backbone has only {len(stages)} stages: "
+            f"{[name for name, _ in stages]}. Pass a number from 0 to {len(stages)}."
         )
     if trainable_stages == 0:
         return network, nn.Identity()

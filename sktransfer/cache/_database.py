@@ -39,7 +39,7 @@ _gate = fork_safe_lock()
 
 
 class Database(AbstractContextManager):
-    """One SQLite file with a table ``meta``, and a table ``rows`` of bytes by key.
+    """One SQLite file with a table ``meta``, and a table ``rows`` that maps keys to bytes.
 
     Every method raises `Trouble`, and no other error, if the file cannot be used.
 
@@ -77,7 +77,7 @@ class Database(AbstractContextManager):
         return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
 
     def find(self, keys, columns="*"):
-        """Yield the rows (key, bytes, checksum) of a list of keys, some hundred at a time."""
+        """Yield the rows (key, bytes, checksum) of a list of keys, a few hundred at a time."""
         for start in range(0, len(keys), CHUNK):
             some = keys[start : start + CHUNK]
             where = f"digest IN ({','.join('?' * len(some))})"
@@ -192,7 +192,7 @@ class Database(AbstractContextManager):
 
 
 def is_intact(key, row, checksum):
-    """Whether a row that was read is the one that was written."""
+    """Whether a row has not changed since it was written."""
     return type(row) is bytes and _checksum(key, row) == checksum
 
 

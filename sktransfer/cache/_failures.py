@@ -58,7 +58,7 @@ _lock = fork_safe_lock()
 
 
 class Trouble(Exception):
-    """A cache failed: ``cause`` is one of the above, ``detail`` what exactly happened."""
+    """A cache failed: ``cause`` is a key of `_TEXTS`, ``detail`` says what exactly happened."""
 
     def __init__(self, cause, detail):
         super().__init__(cause, detail)

@@ -33,7 +33,7 @@ def resolve_cache_root(cache):
         )
     if cache == "":
         raise ValueError(
-            'cache="" is no directory. Pass "." for the working directory, or None for no cache.'
+            'cache="" is not a directory. Pass "." for the working directory, or None for no cache.'
         )
     cache_limit(), memory_limit()  # a wrong one is an error before any work is done
     try:

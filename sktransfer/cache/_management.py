@@ -213,8 +213,8 @@ def clear_cache(
     Warns
     -----
     CacheWarning
-        If another program has written a file with one of our names; the file stays. If the cache
-        holds other backbones only.
+        If another program has written a file with one of our names; the file stays. Also if the
+        cache holds embeddings of other backbones only.
 
     Examples
     --------
@@ -239,7 +239,11 @@ def clear_cache(
         path.unlink(missing_ok=True)
     if not (freed or backbone is None or paths_only) and (files := _row_files(root)):
         held = ", ".join(sorted({repr(_backbone_info(path).backbone) for path in files}))
-        warn_user(f"{root} holds nothing of {backbone!r}; it holds {held}.", CacheWarning)
+        warn_user(
+            f"{root} holds nothing of {backbone!r}, so nothing was deleted. It holds {held}. Pass "
+            "one of these names, or a pattern that matches them.",
+            CacheWarning,
+        )
     if backbone is None:
         known_files.pop(os.fspath(root), None)
         freed += _delete(Database(root / KNOWN_FILES))

@@ -40,8 +40,8 @@ def load_image_dataset(dataset: Any) -> Bunch:
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise TypeError(
-            f"dataset={dataset!r} has no length or no elements by number; pass a PyTorch dataset. "
-            "Hint: list(dataset) reads one that can only be iterated; that of a DataLoader is "
+            f"dataset={dataset!r} has no length or cannot be indexed; pass a PyTorch dataset. "
+            "Hint: if it can only be iterated, pass list(dataset). For a DataLoader, pass "
             "loader.dataset."
         )
     source, rows = dataset, None

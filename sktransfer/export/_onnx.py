@@ -78,7 +78,7 @@ def export_onnx(model: BaseEstimator, path: FilePath) -> None:
     for package in ("onnxruntime", "onnxscript", "skl2onnx", "onnx.compose"):
         import_optional(package, "onnx", "export_onnx")
     if not (folder := Path(path).absolute().parent).is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write to. Create it first.")
+        raise FileNotFoundError(f"The folder {folder} does not exist. Create it first.")
     from onnx import TensorProto, checker, helper, save
 
     check_is_fitted(model)

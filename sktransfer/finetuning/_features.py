@@ -58,9 +58,9 @@ def frozen_part(lower, spec, runtime, n_stages, root):
 class FeatureDataset(Dataset):
     """Outputs of the frozen part for views of images, one random view of each image per epoch.
 
-    `params` is the estimator. With ``new_views`` each epoch makes a new view of each image.
-    Otherwise the outputs are kept in ``rows`` (n_samples, n_views, n_features), if ``room``, a
-    number of bytes, is enough for those of all views; ``n_bytes`` is what they take.
+    `params` is the estimator. With ``new_views``, each epoch makes a new view of each image.
+    Otherwise, if the outputs of all views fit into ``room`` bytes, they are kept in ``rows``
+    (n_samples, n_views, n_features); ``n_bytes`` is their size.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FeatureDataset(Dataset):
         return len(self.positions)
 
     def start_epoch(self, epoch):
-        """Draw what an epoch sees; torch's generators are seeded for it."""
+        """Choose the view of each image for an epoch; torch's generators are already seeded."""
         if self.new_views:
             self.numbers = torch.full((len(self.images),), epoch)
         elif self.views is not None:

@@ -25,7 +25,7 @@ from ._features import FeatureDataset, frozen_part
 from ._fraction import N_TRIALS, choose_fraction, right_of_each, run_trials, trial_parts
 from ._tuned_backbone import ADVICE, TunedBackbone
 
-#: Parameters that mean the same in `ImageEmbedder`.
+#: Parameters with the same meaning in `ImageEmbedder`.
 SHARED = ("backbone", "weights", "image_size", "pooling", "resize", "augmentation")
 SHARED += ("engine", "cache", "max_pixels", "device", "verbose")
 
@@ -183,7 +183,7 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
             UserWarning,
         )
         if training.best_epoch == 0:
-            fraction = 0.0  # no epoch came to its end
+            fraction = 0.0  # no epoch is complete
     elif checkpoint:
         for path in filter(None, trial_paths):
             path.unlink(missing_ok=True)

@@ -90,8 +90,9 @@ def build_module(head, n_features, n_outputs, mean, scale):
             inspect.signature(head.module).bind(**given)
         except TypeError as error:
             raise TypeError(
-                f"module={name_of(head.module)} is called with the keywords {', '.join(given)}, "
-                f"but: {error}. Pass a class or a function such as def make(n_features, n_outputs)."
+                f"module={name_of(head.module)} does not accept the keyword arguments "
+                f"{', '.join(given)}: {error}. Pass a class or a function that accepts them, such "
+                "as def make(n_features, n_outputs)."
             ) from error
         make = partial(head.module, **given)
     elif head.module_params:

@@ -179,7 +179,9 @@ def _pillow_pixels(image):
 def _floats_to_uint8(array):
     low, high = array.min(), array.max()
     if np.isnan(low):
-        raise UnreadableImageError("it has NaN pixels; replace them, as with np.nan_to_num(image)")
+        raise UnreadableImageError(
+            "it has NaN pixels; replace them, for example with np.nan_to_num(image)"
+        )
     if low < -_FLOAT_SLACK or high > 1 + _FLOAT_SLACK:
         raise UnreadableImageError(
             f"floats must lie in [0, 1], these range from {low:g} to {high:g}; rescale them: "

@@ -20,7 +20,7 @@ _failed = WeakValueDictionary()
 
 @after_fork_in_child
 def _reset():
-    """Forget what loads in the parent: a fork does not wait for a slow file."""
+    """Replace the lock, which another thread may hold: a fork does not wait for a slow file."""
     global _load_lock
     _load_lock = threading.Lock()
 

@@ -144,8 +144,8 @@ def _probabilities(model, X, needed_by):
     paths = [printable(image_name(image)) for image in check_images(X)]
     if any(np.ndim(classes) for classes in model.classes_):
         raise ValueError(
-            f"{needed_by} needs a single array of probabilities, which {type(model).__name__} does "
-            "not return for several labels per image. To combine backbones, use one head: "
+            f"{needed_by} needs a single array of probabilities, but {type(model).__name__} does "
+            "not return one for several labels per image. To combine backbones, use one head: "
             "make_pipeline(make_union(ImageEmbedder(...), ImageEmbedder(...)), HeadClassifier())."
         )
     return pandas, paths, pandas.DataFrame(model.predict_proba(X), columns=model.classes_)

@@ -268,7 +268,7 @@ def test_wrong_targets_are_refused(blobs):
         model.fit(X, None)
     with pytest.raises(ValueError, match="'estimator' parameter"):
         MultiViewClassifier("crop").fit(X, y)
-    with pytest.raises(TypeError, match="X holds images, and a MultiViewClassifier learns"):
+    with pytest.raises(TypeError, match="X holds images, but MultiViewClassifier learns"):
         model.fit(["a.jpg", "b.jpg"], ["cat", "dog"])
 
 

@@ -56,7 +56,7 @@ def test_other_types_are_refused(cache):
 
 
 def test_an_empty_text_is_refused():
-    with pytest.raises(ValueError, match='cache="" is no directory'):
+    with pytest.raises(ValueError, match='cache="" is not a directory'):
         resolve_cache_root("")
 
 

@@ -104,7 +104,7 @@ def test_clear_some_backbones(tmp_path, pattern, left):
 def test_clear_says_that_it_holds_other_backbones_only(tmp_path):
     assert sktransfer.clear_cache("resnet05", cache=tmp_path) == 0
     fill(tmp_path, "resnet50")
-    with pytest.warns(CacheWarning, match="holds nothing of 'resnet05'; it holds 'resnet50'"):
+    with pytest.warns(CacheWarning, match="holds nothing of 'resnet05',.* It holds 'resnet50'"):
         assert sktransfer.clear_cache("resnet05", cache=tmp_path) == 0
     assert fill(tmp_path, "resnet50") == 0
 

@@ -48,5 +48,5 @@ def test_what_is_no_dataset_of_pairs_says_what_to_pass():
         load_image_dataset(["a.jpg", "b.jpg"])
     with pytest.raises(TypeError, match=r"no length.*list\(dataset\)"):
         load_image_dataset(iter([]))
-    with pytest.raises(TypeError, match=r"DataLoader is loader\.dataset"):
+    with pytest.raises(TypeError, match=r"DataLoader, pass loader\.dataset"):
         load_image_dataset(DataLoader(["a.jpg", "b.jpg"]))

@@ -187,7 +187,7 @@ def test_a_network_that_torch_cannot_convert_is_named(monkeypatch, tmp_path):
 
 
 def test_the_folder_is_needed_before_the_conversion(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder .*missing to write to"):
+    with pytest.raises(FileNotFoundError, match=r"folder .*missing does not exist"):
         export_onnx(pipeline(head()), tmp_path / "missing" / "model.onnx")
 
 

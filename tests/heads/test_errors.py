@@ -66,10 +66,10 @@ def test_impossible_parameters(blobs, params, message):
 
 def test_a_module_takes_the_numbers_of_features_and_outputs(blobs):
     head = HeadClassifier(module=torch.nn.Linear)
-    with pytest.raises(TypeError, match=r"module=Linear .* n_features, n_outputs, but: missing"):
+    with pytest.raises(TypeError, match=r"module=Linear .* n_features, n_outputs: missing"):
         head.fit(*blobs)
     head.set_params(module=lambda n_features, n_outputs: None, module_params={"width": 4})
-    with pytest.raises(TypeError, match=r"the keywords width, .* unexpected .* 'width'"):
+    with pytest.raises(TypeError, match=r"the keyword arguments width, .* unexpected .* 'width'"):
         head.fit(*blobs)
 
 

@@ -57,7 +57,7 @@ def test_several_labels_of_a_stack_point_to_a_single_head(tabulate):
     labels = np.array([[0, 1], [1, 0]] * 4)
     images = [f"{number}.jpg" for number in range(len(labels))]
     stack = StackingClassifier([("a", DummyClassifier())], DummyClassifier(), cv=2)
-    with pytest.raises(ValueError, match=r"which StackingClassifier .*make_union\(ImageEmbedder"):
+    with pytest.raises(ValueError, match=r"but StackingClassifier .*make_union\(ImageEmbedder"):
         tabulate(stack.fit(images, labels), images)
 
 
