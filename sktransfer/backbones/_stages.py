@@ -45,7 +45,7 @@ def backbone_stages(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 @checked(network=[nn.Module], trainable_stages=[Interval(Integral, 0, None, closed="left")])
-def split_backbone(network: nn.Module, trainable_stages: int | str) -> tuple[nn.Module, nn.Module]:
+def split_backbone(network: nn.Module, trainable_stages: int) -> tuple[nn.Module, nn.Module]:
     """Split a backbone into a frozen lower and a trainable upper part.
 
     Parameters
