@@ -28,7 +28,9 @@ MODELS = {
         head=HeadClassifier((8, 4), batch_norm=True, optimizer="sgd", max_epochs=2), **SMALL
     ),
     "views": lambda: make_transfer_pipeline(**VIEWS),
-    "stack": lambda: make_transfer_stack(["tiny_resnet", "tiny_mobilenet"], cv=2, **SMALL),
+    "stack": lambda: make_transfer_stack(
+        ["tiny_resnet", "tiny_mobilenet"], HeadClassifier(max_epochs=2), cv=2, **SMALL
+    ),
     "regression": lambda: make_transfer_pipeline(head=HeadRegressor(4, max_epochs=2), **VIEWS),
     "tuned": lambda: tuned(trainable_stages=1, early_stopping=True, validation_fraction=0.3),
     "tuned as a whole": lambda: tuned(trainable_stages="all", augmentation="flip"),

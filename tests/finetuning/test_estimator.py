@@ -110,18 +110,18 @@ def test_grid_search():
 
 @pytest.mark.usefixtures("quick_workers")
 def test_workers_find_what_one_process_finds():
-    estimator = FineTuneClassifier(
-        tuned_fraction=1, image_size=32, max_epochs=1, engine="torch", random_state=0
-    )
+    params = {"image_size": 32, "engine": "torch", "random_state": 0}
+    estimator = FineTuneClassifier(trainable_stages=1, tuned_fraction=1, max_epochs=1, **params)
     one, two = (cross_val_score(estimator, X, Y, cv=2, n_jobs=n) for n in (1, 2))
     np.testing.assert_allclose(one, two, atol=0.051)  # other numbers of threads round otherwise
 
 
 def test_stacked_beside_a_frozen_branch():
     params = {"image_size": 32, "engine": "torch"}
+    tuned = {"trainable_stages": 1, "tuned_fraction": 1, "max_epochs": 1, "random_state": 0}
     branches = [
         ("frozen", make_transfer_pipeline("tiny_resnet", **params)),
-        ("tuned", FineTuneClassifier(tuned_fraction=1, max_epochs=1, random_state=0, **params)),
+        ("tuned", FineTuneClassifier(**tuned, **params)),
     ]
     scores = cross_val_score(StackingClassifier(branches, cv=2), X, Y, cv=2, error_score="raise")
     assert scores.mean() > 0.5
