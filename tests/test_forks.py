@@ -2,9 +2,8 @@
 
 import os
 import signal
+import subprocess
 import sys
-import threading
-import time
 from io import BytesIO
 
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 from tuners import X, Y, tiny_net
 
 from sktransfer import HeadClassifier, make_transfer_pipeline
-from sktransfer._utils._optional import import_optional
 from sktransfer.export import export_onnx
 from sktransfer.images._pillow import load_image
 from sktransfer.inspection import summary
@@ -60,16 +58,34 @@ def test_a_model_is_shown_and_exported_in_a_forked_child(
     assert fork(function, model, *others) == 0
 
 
-def test_a_fork_waits_while_a_thread_imports(tmp_path, monkeypatch):
-    """Otherwise the child would wait for ever for a module that no thread imports to its end."""
-    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(0.3); done = True")
-    monkeypatch.syspath_prepend(tmp_path)
-    thread = threading.Thread(target=import_optional, args=("slow_to_import", "extra", "a test"))
+FORKS_DURING_IMPORT = """
+import os, sys, threading, time
+
+import numpy as np
+from sktransfer import ImageEmbedder
+
+images = np.zeros((4, 40, 40, 3), dtype=np.uint8)
+embedder = ImageEmbedder(image_size=32, engine="torch", cache=None).fit(images)
+assert "torch" not in sys.modules
+threads = [threading.Thread(target=embedder.transform, args=[images]) for _ in range(2)]
+for thread in threads:
     thread.start()
-    while "slow_to_import" not in sys.modules:
-        time.sleep(0.001)
-    assert fork(exec, "import slow_to_import; slow_to_import.done", {}) == 0
+while "torch" not in sys.modules:
+    time.sleep(0.001)
+child = os.fork()
+if not child:
+    embedder.transform(images)
+    os._exit(0)
+for thread in threads:
     thread.join()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_fork_waits_while_torch_is_imported():
+    program = [sys.executable, "-c", FORKS_DURING_IMPORT]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
 
 
 def test_a_thread_forks_while_it_loads_an_image(tmp_path):
