@@ -22,18 +22,6 @@ class HoldsModules:
 
     get_params.__doc__ = BaseEstimator.get_params.__doc__
 
-    def set_params(self, **params):
-        nested = next((name for name in params if name.startswith("head__")), None)
-        if nested and params.get("head", getattr(self, "head", self)) is None:
-            raise ValueError(
-                f"{nested} cannot be set because head is None. Create the classifier with "
-                "head=HeadClassifier(), or set head=HeadClassifier"
-                f"({nested.removeprefix('head__')}={params[nested]!r})."
-            )
-        return super().set_params(**params)
-
-    set_params.__doc__ = BaseEstimator.set_params.__doc__
-
     def __sklearn_clone__(self):
         cloned = super(HoldsModules, self._without_modules()).__sklearn_clone__()
         cloned.backbone = self.backbone

@@ -94,9 +94,11 @@ def warn_once(path, trouble):
         if (path, trouble.cause) in _warned:
             return
         _warned.add((path, trouble.cause))
+    from ._location import EMBEDDINGS  # which imports this module
+
     happened, advice = _TEXTS[trouble.cause]
     folder = Path(path).parent
-    root = folder if os.path.basename(path) == "files.sqlite" else folder.parent
+    root = folder.parent if folder.name == EMBEDDINGS else folder
     warn_user(
         f"The cache {path} {happened} ({trouble.detail}). Results are correct; embeddings that "
         "are not in the cache are computed again next time.\n"

@@ -265,6 +265,33 @@ class FineTuneClassifier(
     random_state: Seed = None
     verbose: int = 0
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, also those of the head.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters of the classifier, and with the prefix ``head__`` those of its head.
+
+        Returns
+        -------
+        object
+            The classifier itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the head is given and ``head`` is None.
+        """
+        nested = next((name for name in params if name.startswith("head__")), None)
+        if nested and params.get("head", self.head) is None:
+            raise ValueError(
+                f"{nested} cannot be set because head is None. Create the classifier with "
+                "head=HeadClassifier(), or set head=HeadClassifier"
+                f"({nested.removeprefix('head__')}={params[nested]!r})."
+            )
+        return super().set_params(**params)
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
