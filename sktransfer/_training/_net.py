@@ -272,7 +272,8 @@ def train(
 ):
     """Train a net, and return the number of the epoch whose weights it ends with.
 
-    `params` is the estimator. `epochs` is the length of the whole training, even if `checkpoint`
+    `params` is the estimator, whose ``scoring``, ``early_stopping``, ``n_iter_no_change``, ``tol``
+    and ``verbose`` count. `epochs` is the length of the whole training, even if `checkpoint`
     resumes it. `rates` describes the learning rates for an error message. `tasks` holds the
     arguments of `FitTasks`. The other parameters are those of the estimators.
     """

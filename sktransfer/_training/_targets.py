@@ -185,10 +185,7 @@ def clean_labels(y, name="y"):
     # NumPy silently turns the list [1, "a"] into strings.
     elements = np.asarray(y, dtype=object)
     kinds = {type(element) for element in elements.ravel()}
-    if any(
-        label is None or type(label).__name__ == "NAType" or label != label
-        for label in elements.ravel()
-    ):
+    if any(map(_is_missing, elements.ravel())):
         raise ValueError(
             f"{name} has missing values (None or NaN). Give every sample a label, or leave such "
             "samples out."
@@ -207,3 +204,12 @@ def clean_labels(y, name="y"):
             "booleans."
         )
     return y if texts and isinstance(y, np.ndarray) else np.asarray(elements.tolist())
+
+
+def _is_missing(label):
+    if label is None:
+        return True
+    try:
+        return bool(label != label)
+    except TypeError:  # pandas.NA
+        return True

@@ -68,7 +68,8 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
             If a regressor is given to a wrapper for classifiers or the reverse, or if the estimator
             would split views of one sample or has a decision threshold.
         """
-        self._check_kind(X)
+        check_no_images(X, type(self).__name__)
+        self._check_kind()
         params = self._route("fit", sample_weight, fit_params)
         if _n_views(X) is not None:
             self._check_splits_nothing()
@@ -115,7 +116,8 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
         object
             The fitted estimator itself.
         """
-        self._check_kind(X)
+        check_no_images(X, type(self).__name__)
+        self._check_kind()
         params = self._route("partial_fit", sample_weight, fit_params)
         if classes is not None:  # no metadata: the same in each call
             params["classes"] = classes
@@ -178,8 +180,7 @@ class _MultiView(ReportsTasks, MetaEstimatorMixin):
             return [_by_sample(value, n_views).mean(axis=1) for value in values]
         return _by_sample(values, n_views).mean(axis=1)
 
-    def _check_kind(self, X):
-        check_no_images(X, type(self).__name__)
+    def _check_kind(self):
         own, kind = (get_tags(each).estimator_type for each in (self, self.estimator))
         if {own, kind} == {"classifier", "regressor"}:
             raise ValueError(

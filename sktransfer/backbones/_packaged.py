@@ -16,7 +16,11 @@ _DIGESTS = {
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
 #: Image size, and size before the crop, of each network.
-_SIZES = dict(zip(_DIGESTS, [(224, 256), (240, 272), (260, 292)], strict=True))
+_SIZES = {
+    "efficientnet_lite0": (224, 256),
+    "efficientnet_lite1": (240, 272),
+    "efficientnet_lite2": (260, 292),
+}
 _HALF = (0.5, 0.5, 0.5)
 
 

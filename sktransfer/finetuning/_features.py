@@ -64,7 +64,18 @@ class FeatureDataset(Dataset):
     """
 
     def __init__(
-        self, params, network, shape, images, digests, y, device, room, views=None, new_views=False
+        self,
+        params,
+        network,
+        shape,
+        images,
+        digests,
+        y,
+        *,
+        device,
+        room,
+        views=None,
+        new_views=False,
     ):
         self.images, self.digests, self.network, self.shape = images, digests, network, shape
         self.views, self.new_views, self.max_pixels = views, new_views, params.max_pixels

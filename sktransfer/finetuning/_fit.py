@@ -120,9 +120,17 @@ def fit_classifier(params, images, y, weight, n_train, targets, seed, tasks):
     runtime = resolve_runtime(device, precision, "torch")
 
     def dataset(indices, room, **views):
-        some = [images[index] for index in indices], [digests[index] for index in indices]
-        y = codes[indices]
-        return FeatureDataset(params, network, shape, *some, y, runtime.device, room, **views)
+        return FeatureDataset(
+            params,
+            network,
+            shape,
+            [images[index] for index in indices],
+            [digests[index] for index in indices],
+            codes[indices],
+            device=runtime.device,
+            room=room,
+            **views,
+        )
 
     views, n_views = {}, params.n_views
     if augmentation is not None:
